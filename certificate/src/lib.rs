@@ -1,0 +1,1 @@
+//! What an S/MIME certificate says

@@ -1,0 +1,1 @@
+//! The certificate store, its numbered log, and the published set that every view reads

@@ -1,0 +1,1 @@
+//! Answers DNS from the published set

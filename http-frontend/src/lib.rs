@@ -1,0 +1,1 @@
+//! Answers HTTP: look-ups, the admin API, metrics, one public page

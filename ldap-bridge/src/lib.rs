@@ -1,0 +1,1 @@
+//! Answers LDAP from the published set

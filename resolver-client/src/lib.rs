@@ -1,0 +1,1 @@
+//! From an address to a verdict a mail gateway can act on
