@@ -1,1 +1,26 @@
-//! From an address to DNS records: owner names, RDATA, signing, denial, zone text. Pure
+//! From an address to DNS records: owner names, RDATA, signing, denial, zone text.
+//!
+//! Everything here is a pure function or an immutable value: no I/O, no clock, no lock, no async. One record takes
+//! this way: an [`Address`] is read ([`address`]) and becomes an owner [`Name`] ([`owner`], [`name`]); a certificate
+//! becomes RDATA ([`rdata`]) of a [`RecordType`] ([`rtype`]); both become an [`Rrset`], which a [`ZoneKey`] signs
+//! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent map that says what it has
+//! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]), and
+//! the whole zone can be written as a signed master file ([`text`]). [`error`] holds the one error type.
+
+pub mod address;
+pub mod error;
+pub mod key;
+pub mod name;
+pub mod owner;
+pub mod rdata;
+pub mod rrset;
+pub mod rtype;
+
+pub use address::{Address, DomainName};
+pub use error::Error;
+pub use key::{ZoneKey, verify};
+pub use name::Name;
+pub use owner::{cert_owner, cert_owners, smimea_owner, smimea_wildcard, smimecert_name};
+pub use rdata::{CertForm, Rdata, Soa, Usage};
+pub use rrset::{Rrset, SignedRrset};
+pub use rtype::RecordType;

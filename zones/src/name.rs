@@ -1,0 +1,266 @@
+//! [`Name`]: an absolute domain name in canonical wire form.
+
+use crate::Error;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+/// Octets of a name with all length octets and the root (RFC 1035 section 2.3.4).
+pub const MAX_NAME: usize = 255;
+/// Octets of one label (RFC 1035 section 2.3.4).
+pub const MAX_LABEL: usize = 63;
+/// Labels that fit [`MAX_NAME`], without the root.
+const MAX_LABELS: usize = 127;
+
+/// An absolute domain name: uncompressed wire form, US-ASCII letters in lower case (RFC 4034 section 6.2).
+///
+/// `Ord` is the canonical order of RFC 4034 section 6.1. `Hash` and `Eq` are those of [`Name::as_wire`], so that a hash
+/// map keyed by `Name` can be asked with octets; the *order* is not that of the octets, so an ordered map must be asked
+/// with a `Name`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name(Arc<[u8]>);
+
+impl Name {
+    /// Reads the master-file form (RFC 1035 section 5.1): `\.` and `\DDD` escapes, with or without the trailing dot;
+    /// always absolute.
+    pub fn parse(text: &str) -> Result<Name, Error> {
+        if text == "." {
+            return Ok(Name::root());
+        }
+        let text = text.as_bytes();
+        let mut wire = Vec::with_capacity(text.len() + 2);
+        let mut label = Vec::new();
+        let mut octets = text.iter().copied();
+        let mut closed = false;
+        while let Some(octet) = octets.next() {
+            closed = octet == b'.';
+            match octet {
+                b'.' => {
+                    push_label(&mut wire, &label)?;
+                    label.clear();
+                }
+                b'\\' => label.push(escaped(&mut octets)?),
+                _ => label.push(octet),
+            }
+        }
+        if !closed {
+            push_label(&mut wire, &label)?;
+        }
+        wire.push(0);
+        Name::from_wire(&wire)
+    }
+
+    /// Takes one uncompressed name with nothing behind it; letters are lowered.
+    pub fn from_wire(wire: &[u8]) -> Result<Name, Error> {
+        match wire_len(wire)? {
+            len if len == wire.len() => Ok(Name(wire.to_ascii_lowercase().into())),
+            _ => Err(Error::Name { reason: "there are octets behind the root label" }),
+        }
+    }
+
+    /// Takes the uncompressed name that `octets` begin with; the rest is returned.
+    pub fn split_from(octets: &[u8]) -> Result<(Name, &[u8]), Error> {
+        let len = wire_len(octets)?;
+        match octets.split_at_checked(len) {
+            Some((name, rest)) => Ok((Name(name.to_ascii_lowercase().into()), rest)),
+            None => Err(Error::Name { reason: "it is cut off" }),
+        }
+    }
+
+    /// `.`, the root.
+    #[must_use]
+    pub fn root() -> Name {
+        Name(Arc::from([0].as_slice()))
+    }
+
+    /// The wire form with the root label. Length octets are below 64, so lower-casing wire octets never changes one.
+    #[must_use]
+    pub fn as_wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The labels, left to right, without the root.
+    pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        labels(&self.0)
+    }
+
+    /// The number of labels as RRSIG counts them: without the root and without a leading `*` (RFC 4034 section 3.1.3).
+    #[must_use]
+    pub fn label_count(&self) -> usize {
+        self.labels().count() - usize::from(self.is_wildcard())
+    }
+
+    /// Whether the left-most label is `*` (RFC 4592 section 2.1.1).
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with(b"\x01*")
+    }
+
+    /// The name without its left-most label; none of the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Name> {
+        parent(&self.0).map(|wire| Name(wire.into()))
+    }
+
+    /// One more label on the left. Errors: an empty or too long label, a name that gets too long.
+    pub fn prepend(&self, label: &[u8]) -> Result<Name, Error> {
+        let mut wire = Vec::with_capacity(label.len() + 1 + self.0.len());
+        push_label(&mut wire, label)?;
+        wire.extend_from_slice(&self.0);
+        Name::from_wire(&wire)
+    }
+
+    /// Whether this is `other` or below it.
+    #[must_use]
+    pub fn is_at_or_below(&self, other: &Name) -> bool {
+        is_at_or_below(&self.0, &other.0)
+    }
+
+    /// Puts labels in front of a name where the caller's limits rule out that it gets too long
+    /// ([`crate::address::MAX_DOMAIN`]); nothing is checked.
+    pub(crate) fn from_labels_and_suffix(labels: &[&[u8]], suffix: &[u8]) -> Name {
+        let mut wire = Vec::with_capacity(MAX_NAME);
+        for label in labels {
+            debug_assert!(!label.is_empty() && label.len() <= MAX_LABEL);
+            wire.push(u8::try_from(label.len()).unwrap_or_default());
+            wire.extend(label.iter().map(u8::to_ascii_lowercase));
+        }
+        wire.extend_from_slice(suffix);
+        debug_assert_eq!(wire_len(&wire), Ok(wire.len()));
+        Name(wire.into())
+    }
+}
+
+/// The labels of a wire-form name, left to right, without the root.
+pub(crate) fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = wire;
+    std::iter::from_fn(move || {
+        let (&len, tail) = rest.split_first()?;
+        let (label, tail) = tail.split_at_checked(usize::from(len))?;
+        rest = tail;
+        (!label.is_empty()).then_some(label)
+    })
+}
+
+/// A wire-form name without its left-most label; none of the root.
+pub(crate) fn parent(wire: &[u8]) -> Option<&[u8]> {
+    let len = usize::from(*wire.first()?);
+    if len == 0 { None } else { wire.get(len + 1..) }
+}
+
+/// Whether `wire` is `other` or below it; both lower-case wire forms.
+pub(crate) fn is_at_or_below(wire: &[u8], other: &[u8]) -> bool {
+    let mut suffix = Some(wire);
+    while let Some(name) = suffix {
+        match name.len().cmp(&other.len()) {
+            Ordering::Less => return false,
+            Ordering::Equal => return name == other,
+            Ordering::Greater => suffix = parent(name),
+        }
+    }
+    false
+}
+
+/// Length of the uncompressed name that `octets` begin with.
+fn wire_len(octets: &[u8]) -> Result<usize, Error> {
+    let mut at = 0;
+    loop {
+        let len = match octets.get(at) {
+            None => return Err(Error::Name { reason: "it is cut off" }),
+            Some(&len) => usize::from(len),
+        };
+        if len > MAX_LABEL {
+            return Err(Error::Name { reason: "a label is longer than 63 octets, or compressed" });
+        }
+        at += len + 1;
+        if at > MAX_NAME {
+            return Err(Error::Name { reason: "it is longer than 255 octets" });
+        }
+        if len == 0 {
+            return Ok(at);
+        }
+    }
+}
+
+fn push_label(wire: &mut Vec<u8>, label: &[u8]) -> Result<(), Error> {
+    match u8::try_from(label.len()) {
+        Ok(0) => Err(Error::Name { reason: "a label is empty" }),
+        Ok(len) if label.len() <= MAX_LABEL => {
+            wire.push(len);
+            wire.extend_from_slice(label);
+            Ok(())
+        }
+        _ => Err(Error::Name { reason: "a label is longer than 63 octets" }),
+    }
+}
+
+/// What stands behind a backslash (RFC 1035 section 5.1): three digits, or any other octet as itself.
+fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
+    const BAD: Error = Error::Name { reason: "a backslash is followed by neither three digits up to 255 nor a character" };
+    let digit = |octet: u8| octet.is_ascii_digit().then(|| u16::from(octet - b'0'));
+    let first = octets.next().ok_or(BAD)?;
+    let Some(hundreds) = digit(first) else { return Ok(first) };
+    let tens = octets.next().and_then(digit).ok_or(BAD)?;
+    let ones = octets.next().and_then(digit).ok_or(BAD)?;
+    u8::try_from(hundreds * 100 + tens * 10 + ones).map_err(|_| BAD)
+}
+
+impl Ord for Name {
+    /// RFC 4034 section 6.1: by labels from the right, each as an octet string, an absent one first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (mut mine, mut theirs): ([&[u8]; MAX_LABELS], [&[u8]; MAX_LABELS]) = ([&[]; MAX_LABELS], [&[]; MAX_LABELS]);
+        right_to_left(&mut mine, self).cmp(right_to_left(&mut theirs, other))
+    }
+}
+
+/// The labels, right to left, in a buffer of the caller.
+fn right_to_left<'buffer, 'name>(buffer: &'buffer mut [&'name [u8]; MAX_LABELS], name: &'name Name) -> &'buffer [&'name [u8]] {
+    let mut count = 0;
+    for (slot, label) in buffer.iter_mut().zip(name.labels()) {
+        *slot = label;
+        count += 1;
+    }
+    let filled = buffer.get_mut(..count).unwrap_or_default();
+    filled.reverse();
+    filled
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    /// The master-file form with the trailing dot; what a zone file gives a meaning to is escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        if self.0.len() == 1 {
+            return f.write_char('.');
+        }
+        for label in self.labels() {
+            for &octet in label {
+                match octet {
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => write!(f, "\\{}", char::from(octet))?,
+                    0x21..=0x7e => f.write_char(char::from(octet))?,
+                    _ => write!(f, "\\{octet:03}")?,
+                }
+            }
+            f.write_char('.')?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

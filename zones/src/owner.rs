@@ -1,0 +1,60 @@
+//! Owner names: where the records of an [`Address`] are found.
+
+use crate::{Address, DomainName, Error, Name};
+use sha2::{Digest, Sha256};
+
+/// Octets of SHA-256 that RFC 8162 section 3 keeps.
+const HASH: usize = 28;
+const SMIMECERT: &[u8] = b"_smimecert";
+
+/// `_smimecert.<domain>`: the apex of the zone that a domain delegates.
+#[must_use]
+pub fn smimecert_name(domain: &DomainName) -> Name {
+    Name::from_labels_and_suffix(&[SMIMECERT], domain.name().as_wire())
+}
+
+/// The SMIMEA owner of an address (RFC 8162 section 3): SHA-256 of the local part, 28 octets of it in hex, then
+/// `_smimecert` and the domain. The local part is hashed as it is: no lower-casing, no mapping (section 4).
+#[must_use]
+pub fn smimea_owner(address: &Address) -> Name {
+    let digest = Sha256::digest(address.local().as_bytes());
+    let hex = data_encoding::HEXLOWER.encode(digest.get(..HASH).unwrap_or_default());
+    Name::from_labels_and_suffix(&[hex.as_bytes(), SMIMECERT], address.domain().name().as_wire())
+}
+
+/// `*._smimecert.<domain>`: where the domain-level certificate serves every address without one of its own.
+#[must_use]
+pub fn smimea_wildcard(domain: &DomainName) -> Name {
+    Name::from_labels_and_suffix(&[b"*", SMIMECERT], domain.name().as_wire())
+}
+
+/// The CERT owner of an address: the local part as *one* label before the domain (RFC 4398 section 3.1, RFC 1035 section
+/// 8), whatever dots it has.
+///
+/// Errors: a local part over 63 octets does not fit a label; `*` would be a wildcard; a name that begins with an underscore
+/// is reserved (RFC 8552).
+pub fn cert_owner(address: &Address) -> Result<Name, Error> {
+    let refuse = |reason| Error::CertOwner { address: address.to_string(), reason };
+    let local = address.local().as_bytes();
+    if local == b"*" {
+        return Err(refuse("its name would be a wildcard"));
+    }
+    if local.starts_with(b"_") {
+        return Err(refuse("names that begin with an underscore are reserved"));
+    }
+    address.domain().name().prepend(local).map_err(|_| refuse("its local part is longer than the 63 octets of a label"))
+}
+
+/// Every CERT owner of an address: [`cert_owner`], and for a local part with dots also the name in which each dot
+/// separates labels, where software of the Direct Project looks. May be empty: see [`cert_owner`] for what is left out.
+#[must_use]
+pub fn cert_owners(address: &Address) -> Vec<Name> {
+    let mut owners: Vec<Name> = cert_owner(address).into_iter().collect();
+    let labels: Vec<&[u8]> = address.local().as_bytes().split(|octet| *octet == b'.').collect();
+    let reserved = labels.first() == Some(&&b"*"[..]) || labels.last().is_some_and(|nearest| nearest.starts_with(b"_"));
+    if labels.len() > 1 && !reserved {
+        let dotted = labels.iter().rev().try_fold(address.domain().name().clone(), |name, label| name.prepend(label));
+        owners.extend(dotted);
+    }
+    owners
+}
