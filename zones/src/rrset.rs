@@ -1,5 +1,6 @@
 //! [`Rrset`] and [`SignedRrset`]: the records of one owner and type, and their signature.
 
+use crate::few::Few;
 use crate::{Error, Rdata, RecordType};
 
 /// Octets an RRset may take in a message, each record with [`RECORD_OVERHEAD`]. A DNS message has 65,535; 2,048 are
@@ -18,14 +19,7 @@ pub struct Rrset {
     pub rtype: RecordType,
     /// Seconds that a cache may keep it.
     pub ttl: u32,
-    records: Records,
-}
-
-/// Nearly every RRset here has one record: it then needs no list on the heap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Records {
-    One(Rdata),
-    Several(Box<[Rdata]>),
+    records: Few<Rdata>,
 }
 
 impl Rrset {
@@ -41,21 +35,16 @@ impl Rrset {
         if octets > MAX_RRSET {
             return Err(Error::RrsetTooLarge { octets, limit: MAX_RRSET });
         }
-        let records = match <[Rdata; 1]>::try_from(rdata) {
-            Ok([one]) => Records::One(one),
-            Err(several) if several.is_empty() => return Err(Error::EmptyRrset),
-            Err(several) => Records::Several(several.into()),
-        };
-        Ok(Rrset { rtype, ttl, records })
+        if rdata.is_empty() {
+            return Err(Error::EmptyRrset);
+        }
+        Ok(Rrset { rtype, ttl, records: rdata.into() })
     }
 
     /// The RDATA of each record, in canonical order.
     #[must_use]
     pub fn rdata(&self) -> &[Rdata] {
-        match &self.records {
-            Records::One(one) => std::slice::from_ref(one),
-            Records::Several(several) => several,
-        }
+        &self.records
     }
 }
 

@@ -1,0 +1,253 @@
+//! [`Zone`]: what is served under one apex, as a value that is cheap to copy and to change.
+//!
+//! A persistent hash map from names to nodes. A copy is one reference; a change copies the O(log n) inner nodes on its
+//! way and shares the rest with every earlier copy, so a reader keeps the zone it began with. Every name between the
+//! apex and a name with records has a node, too (an empty non-terminal, RFC 4592 section 2.2.2), which counts its
+//! children: existence is one look-up, and a missing name's closest encloser is found from the apex downwards in as many
+//! look-ups as the zone is deep, however long the name is that was asked for.
+
+use crate::few::Few;
+use crate::{Error, Name, RecordType, SignedRrset, ZoneKey, name, rdata};
+use std::sync::Arc;
+
+/// One signed zone. `clone` is O(1).
+#[derive(Clone)]
+pub struct Zone {
+    apex: Name,
+    key: Arc<ZoneKey>,
+    /// Hashed by the standard library's keyed SipHash: names come from whoever may publish, and must not collide at will.
+    names: imbl::HashMap<Name, Arc<Node>>,
+    serial: u32,
+    denial_ttl: u32,
+}
+
+/// A name that exists: its RRsets, and how many names there are one label below.
+#[derive(Clone)]
+pub struct Node {
+    /// Sorted by type.
+    rrsets: Few<SignedRrset>,
+    children: u32,
+}
+
+/// What a zone has for a name (RFC 1034 section 4.3.2, RFC 4592 section 3.3.1).
+#[derive(Clone, Copy)]
+pub enum Found<'a> {
+    /// The name exists; its node may have no RRset at all (an empty non-terminal).
+    Exact(&'a Node),
+    /// The name does not exist, a wildcard next to it does and speaks for it.
+    Wildcard {
+        /// The node of `*.<closest encloser>`; it may lack the type that was asked for.
+        node: &'a Node,
+        /// The longest existing ancestor, in wire form.
+        closest_encloser: &'a [u8],
+        /// The ancestor (or the name itself) one label longer, which does not exist.
+        next_closer: &'a [u8],
+    },
+    /// Neither the name nor a wildcard for it exists.
+    Missing {
+        /// The longest existing ancestor, in wire form.
+        closest_encloser: &'a [u8],
+        /// The ancestor (or the name itself) one label longer, which does not exist.
+        next_closer: &'a [u8],
+    },
+    /// The name is not at or below the apex: a question for another zone.
+    Outside,
+}
+
+impl Zone {
+    /// A zone with nothing in it yet.
+    #[must_use]
+    pub fn new(apex: Name, key: Arc<ZoneKey>) -> Zone {
+        let names = imbl::HashMap::unit(apex.clone(), Arc::new(Node::empty()));
+        Zone { apex, key, names, serial: 0, denial_ttl: 0 }
+    }
+
+    /// What there is for a name, given as a lower-case uncompressed wire form. Nothing is allocated; a hit costs one hash
+    /// look-up.
+    #[must_use]
+    pub fn find<'a>(&'a self, qname: &'a [u8]) -> Found<'a> {
+        if let Some(node) = self.get(qname) {
+            return Found::Exact(node);
+        }
+        // Where the ancestors below the apex begin, longest first; the first one is the name itself, which is missing.
+        let mut starts = [0u8; name::MAX_NAME / 2];
+        let mut count = 0;
+        let mut rest = qname;
+        while rest.len() > self.apex.as_wire().len() {
+            let (Some(slot), Ok(start), Some(parent)) = (starts.get_mut(count), u8::try_from(qname.len() - rest.len()), name::parent(rest)) else {
+                return Found::Outside;
+            };
+            *slot = start;
+            count += 1;
+            rest = parent;
+        }
+        if rest != self.apex.as_wire() {
+            return Found::Outside;
+        }
+        let (mut closest_encloser, mut next_closer) = (rest, qname);
+        for start in starts.iter().take(count).skip(1).rev() {
+            let ancestor = qname.get(usize::from(*start)..).unwrap_or_default();
+            if self.get(ancestor).is_none() {
+                next_closer = ancestor;
+                break;
+            }
+            closest_encloser = ancestor;
+        }
+        match self.wildcard_below(closest_encloser) {
+            Some(node) => Found::Wildcard { node, closest_encloser, next_closer },
+            None => Found::Missing { closest_encloser, next_closer },
+        }
+    }
+
+    /// The node of a name, given as a lower-case uncompressed wire form.
+    #[must_use]
+    pub fn get(&self, owner_wire: &[u8]) -> Option<&Node> {
+        self.names.get(owner_wire).map(|node| &**node)
+    }
+
+    /// The node of `*.<encloser>`.
+    fn wildcard_below(&self, encloser: &[u8]) -> Option<&Node> {
+        const LABEL: &[u8] = b"\x01*";
+        let mut buffer = [0u8; name::MAX_NAME];
+        let (label, rest) = buffer.split_at_mut_checked(LABEL.len())?;
+        label.copy_from_slice(LABEL);
+        rest.get_mut(..encloser.len())?.copy_from_slice(encloser);
+        self.get(buffer.get(..LABEL.len() + encloser.len())?)
+    }
+
+    /// The name of the zone.
+    #[must_use]
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// The key that signs the zone and, at query time, its denials.
+    #[must_use]
+    pub fn key(&self) -> &Arc<ZoneKey> {
+        &self.key
+    }
+
+    /// Seconds that a denial may be cached: the smaller one of the SOA's TTL and its minimum field (RFC 2308 section 5, RFC
+    /// 9077 section 3). 0 without SOA.
+    #[must_use]
+    pub fn denial_ttl(&self) -> u32 {
+        self.denial_ttl
+    }
+
+    /// The SOA's serial; 0 without SOA.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Every existing name, empty non-terminals included, in no order.
+    pub fn names(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.names.iter().map(|(name, node)| (name, &**node))
+    }
+
+    /// How many names exist, the apex and empty non-terminals included; at least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a zone is never empty: its apex exists")]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Puts an RRset where the one of its owner and type was. Errors: an owner outside the zone; an SOA that is none. The
+    /// zone is then unchanged.
+    pub fn set(&mut self, owner: &Name, signed: SignedRrset) -> Result<(), Error> {
+        if !owner.is_at_or_below(&self.apex) {
+            return Err(Error::OutOfZone { owner: owner.to_string(), apex: self.apex.to_string() });
+        }
+        if signed.rrset.rtype == RecordType::SOA && *owner == self.apex {
+            let soa = rdata::read_soa(signed.rrset.rdata().first().map_or(&[], |first| first))?;
+            self.serial = soa.serial;
+            self.denial_ttl = soa.minimum.min(signed.rrset.ttl);
+        }
+        if let Some(node) = self.names.get_mut(owner) {
+            Arc::make_mut(node).put(signed);
+            return Ok(());
+        }
+        let mut node = Node::empty();
+        node.put(signed);
+        self.names.insert(owner.clone(), Arc::new(node));
+        // The ancestors exist from here on; the first one that did already ends the way, at the latest the apex.
+        let mut ancestor = owner.parent();
+        while let Some(name) = ancestor {
+            if let Some(node) = self.names.get_mut(&name) {
+                Arc::make_mut(node).children += 1;
+                break;
+            }
+            ancestor = name.parent();
+            self.names.insert(name, Arc::new(Node { children: 1, ..Node::empty() }));
+        }
+        Ok(())
+    }
+
+    /// Takes an RRset away; the name, and empty non-terminals above it, disappear with the last one. Nothing happens where
+    /// there is none.
+    pub fn remove(&mut self, owner: &Name, rtype: RecordType) {
+        match self.get(owner.as_wire()) {
+            Some(node) if node.rrset(rtype).is_some() => {}
+            _ => return,
+        }
+        if rtype == RecordType::SOA && *owner == self.apex {
+            (self.serial, self.denial_ttl) = (0, 0);
+        }
+        let mut name = owner.clone();
+        let mut change: fn(&mut Node, RecordType) = |node, rtype| node.take(rtype);
+        while let Some(node) = self.names.get_mut(&name) {
+            let node = Arc::make_mut(node);
+            change(node, rtype);
+            if !node.rrsets.is_empty() || node.children > 0 || name == self.apex {
+                return;
+            }
+            self.names.remove(&name);
+            let Some(parent) = name.parent() else { return };
+            name = parent;
+            change = |node, _| node.children = node.children.saturating_sub(1);
+        }
+    }
+}
+
+impl Node {
+    fn empty() -> Node {
+        Node { rrsets: Vec::new().into(), children: 0 }
+    }
+
+    /// The RRset of a type.
+    #[must_use]
+    pub fn rrset(&self, rtype: RecordType) -> Option<&SignedRrset> {
+        self.rrsets.iter().find(|signed| signed.rrset.rtype == rtype)
+    }
+
+    /// Every RRset, sorted by type.
+    #[must_use]
+    pub fn rrsets(&self) -> &[SignedRrset] {
+        &self.rrsets
+    }
+
+    /// How many existing names there are one label below.
+    #[must_use]
+    pub fn children(&self) -> u32 {
+        self.children
+    }
+
+    fn put(&mut self, signed: SignedRrset) {
+        let mut rrsets = self.rrsets.to_vec();
+        match rrsets.binary_search_by_key(&signed.rrset.rtype, |one| one.rrset.rtype) {
+            Ok(at) => {
+                if let Some(slot) = rrsets.get_mut(at) {
+                    *slot = signed;
+                }
+            }
+            Err(at) => rrsets.insert(at, signed),
+        }
+        self.rrsets = rrsets.into();
+    }
+
+    fn take(&mut self, rtype: RecordType) {
+        let mut rrsets = self.rrsets.to_vec();
+        rrsets.retain(|one| one.rrset.rtype != rtype);
+        self.rrsets = rrsets.into();
+    }
+}
