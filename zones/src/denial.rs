@@ -29,7 +29,7 @@ impl Denial {
     /// Matches an existing name: it says which types the name has.
     #[must_use]
     pub fn matching(name_wire: &[u8], node: &Node) -> Denial {
-        Denial { hash: nsec3_hash(name_wire), types: Some(node_bitmap(node).into()) }
+        Denial { hash: nsec3_hash(name_wire), types: Some(type_bitmap(node_types(node)).into()) }
     }
 
     /// Covers a name: it says that the name does not exist.
@@ -80,7 +80,7 @@ pub fn wildcard_expansion(next_closer: &[u8]) -> [Denial; 1] {
 }
 
 fn encloser(zone: &Zone, name: &[u8]) -> Denial {
-    let types = zone.get(name).map(node_bitmap).unwrap_or_default();
+    let types = zone.get(name).map(|node| type_bitmap(node_types(node))).unwrap_or_default();
     Denial { hash: nsec3_hash(name), types: Some(types.into()) }
 }
 
@@ -132,11 +132,10 @@ pub fn type_bitmap(types: impl IntoIterator<Item = RecordType>) -> Vec<u8> {
     bitmap
 }
 
-/// The types a node has: its RRsets, and RRSIG where one of them is signed.
-#[must_use]
-pub fn node_bitmap(node: &Node) -> Vec<u8> {
+/// The types a node has: its RRsets, and RRSIG where one of them is signed. An empty non-terminal has none.
+pub fn node_types(node: &Node) -> impl Iterator<Item = RecordType> {
     let signed = node.rrsets().iter().any(|one| !one.rrsig.is_empty());
-    type_bitmap(node.rrsets().iter().map(|one| one.rrset.rtype).chain(signed.then_some(RecordType::RRSIG)))
+    node.rrsets().iter().map(|one| one.rrset.rtype).chain(signed.then_some(RecordType::RRSIG))
 }
 
 /// The next hash; the hash space is a ring (RFC 5155 section 3.1.7).

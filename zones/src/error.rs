@@ -86,6 +86,9 @@ pub enum Error {
         /// The missing type's mnemonic.
         missing: &'static str,
     },
+    /// The text could not be written.
+    #[error("writing the zone failed: {0}")]
+    Write(String),
 }
 
 impl Error {
@@ -107,6 +110,7 @@ impl Error {
             Error::Random => "no-random",
             Error::Signature { .. } => "bad-signature",
             Error::IncompleteZone { .. } => "incomplete-zone",
+            Error::Write(_) => "write-failed",
         }
     }
 }

@@ -5,10 +5,11 @@
 //! becomes RDATA ([`rdata`]) of a [`RecordType`] ([`rtype`]); both become an [`Rrset`], which a [`ZoneKey`] signs
 //! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent map that says what it has
 //! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]), and
-//! the whole zone can be written as a signed master file ([`text`]). [`error`] holds the one error type, `few` a list for
-//! one element.
+//! the whole zone can be written as a signed master file ([`text`]). [`error`] holds the one error type; `few` is a list for one
+//! element, `dates` the times in RRSIG text.
 
 pub mod address;
+mod dates;
 pub mod denial;
 pub mod error;
 mod few;
@@ -18,6 +19,7 @@ pub mod owner;
 pub mod rdata;
 pub mod rrset;
 pub mod rtype;
+pub mod text;
 pub mod zone;
 
 pub use address::{Address, DomainName};
@@ -28,4 +30,5 @@ pub use owner::{cert_owner, cert_owners, smimea_owner, smimea_wildcard, smimecer
 pub use rdata::{CertForm, Rdata, Soa, Usage};
 pub use rrset::{Rrset, SignedRrset};
 pub use rtype::RecordType;
+pub use text::{Validity, presentation, write_ds, write_dnskey, write_trust_anchors, write_zone};
 pub use zone::{Found, Node, Zone};

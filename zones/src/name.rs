@@ -143,6 +143,29 @@ pub(crate) fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Where the labels of a name begin, left to right, without the root.
+pub(crate) struct LabelStarts {
+    at: [u8; MAX_LABELS],
+    count: usize,
+}
+
+impl LabelStarts {
+    pub(crate) fn of(wire: &[u8]) -> LabelStarts {
+        let mut starts = LabelStarts { at: [0; MAX_LABELS], count: 0 };
+        let mut start = 0u8;
+        for (slot, label) in starts.at.iter_mut().zip(labels(wire)) {
+            *slot = start;
+            starts.count += 1;
+            start = start.saturating_add(1).saturating_add(u8::try_from(label.len()).unwrap_or(u8::MAX));
+        }
+        starts
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
+        self.at.iter().take(self.count).map(|start| usize::from(*start))
+    }
+}
+
 /// A wire-form name without its left-most label; none of the root.
 pub(crate) fn parent(wire: &[u8]) -> Option<&[u8]> {
     let len = usize::from(*wire.first()?);
@@ -209,21 +232,12 @@ fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
 impl Ord for Name {
     /// RFC 4034 section 6.1: by labels from the right, each as an octet string, an absent one first.
     fn cmp(&self, other: &Self) -> Ordering {
-        let (mut mine, mut theirs): ([&[u8]; MAX_LABELS], [&[u8]; MAX_LABELS]) = ([&[]; MAX_LABELS], [&[]; MAX_LABELS]);
-        right_to_left(&mut mine, self).cmp(right_to_left(&mut theirs, other))
+        right_to_left(&self.0, &LabelStarts::of(&self.0)).cmp(right_to_left(&other.0, &LabelStarts::of(&other.0)))
     }
 }
 
-/// The labels, right to left, in a buffer of the caller.
-fn right_to_left<'buffer, 'name>(buffer: &'buffer mut [&'name [u8]; MAX_LABELS], name: &'name Name) -> &'buffer [&'name [u8]] {
-    let mut count = 0;
-    for (slot, label) in buffer.iter_mut().zip(name.labels()) {
-        *slot = label;
-        count += 1;
-    }
-    let filled = buffer.get_mut(..count).unwrap_or_default();
-    filled.reverse();
-    filled
+fn right_to_left<'a>(wire: &'a [u8], starts: &'a LabelStarts) -> impl Iterator<Item = &'a [u8]> {
+    starts.iter().rev().filter_map(|start| labels(wire.get(start..)?).next())
 }
 
 impl PartialOrd for Name {

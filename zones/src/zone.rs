@@ -7,6 +7,7 @@
 //! look-ups as the zone is deep, however long the name is that was asked for.
 
 use crate::few::Few;
+use crate::name::LabelStarts;
 use crate::{Error, Name, RecordType, SignedRrset, ZoneKey, name, rdata};
 use std::sync::Arc;
 
@@ -69,24 +70,16 @@ impl Zone {
         if let Some(node) = self.get(qname) {
             return Found::Exact(node);
         }
-        // Where the ancestors below the apex begin, longest first; the first one is the name itself, which is missing.
-        let mut starts = [0u8; name::MAX_NAME / 2];
-        let mut count = 0;
-        let mut rest = qname;
-        while rest.len() > self.apex.as_wire().len() {
-            let (Some(slot), Ok(start), Some(parent)) = (starts.get_mut(count), u8::try_from(qname.len() - rest.len()), name::parent(rest)) else {
-                return Found::Outside;
-            };
-            *slot = start;
-            count += 1;
-            rest = parent;
-        }
-        if rest != self.apex.as_wire() {
+        if !name::is_at_or_below(qname, self.apex.as_wire()) {
             return Found::Outside;
         }
-        let (mut closest_encloser, mut next_closer) = (rest, qname);
-        for start in starts.iter().take(count).skip(1).rev() {
-            let ancestor = qname.get(usize::from(*start)..).unwrap_or_default();
+        let apex = self.apex.as_wire();
+        let (mut closest_encloser, mut next_closer) = (apex, qname);
+        for start in LabelStarts::of(qname).iter().skip(1).rev() {
+            let ancestor = qname.get(start..).unwrap_or_default();
+            if ancestor.len() <= apex.len() {
+                continue;
+            }
             if self.get(ancestor).is_none() {
                 next_closer = ancestor;
                 break;
