@@ -48,7 +48,9 @@ pub enum Error {
     #[error("an RRset needs at least one record")]
     EmptyRrset,
     /// More than fits a DNS message together with its signature and proofs.
-    #[error("the records of one name and type take {octets} octets; {limit} fit a DNS message: publish fewer or smaller certificates")]
+    #[error(
+        "the records of one name and type take {octets} octets; {limit} fit a DNS message: publish fewer or smaller certificates"
+    )]
     RrsetTooLarge {
         /// What the RRset takes.
         octets: usize,
@@ -67,7 +69,9 @@ pub enum Error {
         apex: String,
     },
     /// Not a PKCS#8 key for ECDSA P-256.
-    #[error("the zone key cannot be read: it must be an ECDSA P-256 key in PKCS#8 form; restore it from a backup")]
+    #[error(
+        "the zone key cannot be read: it must be an ECDSA P-256 key in PKCS#8 form; restore it from a backup"
+    )]
     Key,
     /// The operating system gave no random octets, or the key refused.
     #[error("making a key or a signature failed: the system's random source gave nothing")]
@@ -79,7 +83,9 @@ pub enum Error {
         reason: &'static str,
     },
     /// The zone lacks what every zone has.
-    #[error("the zone {apex} has no {missing} record at its apex yet: sign the zone before exporting it")]
+    #[error(
+        "the zone {apex} has no {missing} record at its apex yet: sign the zone before exporting it"
+    )]
     IncompleteZone {
         /// The zone.
         apex: String,

@@ -30,5 +30,5 @@ pub use owner::{cert_owner, cert_owners, smimea_owner, smimea_wildcard, smimecer
 pub use rdata::{CertForm, Rdata, Soa, Usage};
 pub use rrset::{Rrset, SignedRrset};
 pub use rtype::RecordType;
-pub use text::{Validity, presentation, write_ds, write_dnskey, write_trust_anchors, write_zone};
+pub use text::{Validity, presentation, write_dnskey, write_ds, write_trust_anchors, write_zone};
 pub use zone::{Found, Node, Zone};
