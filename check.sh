@@ -26,6 +26,7 @@ dirmngr-client   dirmngr
 openssl          openssl
 curl             curl
 faketime         faketime
+sqlite3          sqlite3
 cc               gcc
 git              git
 '

@@ -1,1 +1,32 @@
+//! The whole program on loopback, driven by the clients people really have.
+//!
+//! One binary, a module per topic: [`house`] (the rules of the workspace), [`corpora`] (every fuzz corpus, replayed),
+//! and the running program: [`dns`], [`ldap`], [`http`], [`story`] (publish, encrypt, reissue, withdraw), [`together`]
+//! (many writers and readers, a second process), [`crash`] (`kill -9`), [`clock`] (signature lifetimes), [`refusals`]
+//! (bad input), [`tokens`], [`commands`] (JSON, signals, restart) and [`demo`]. [`world`] is what they stand on: a test
+//! CA by the `openssl` command, the built program in a folder of its own, and clients with captured output.
+//!
+//! A missing client fails its test: `./check.sh clients` installs them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests: a panic is how they fail, and they wait on real processes with real deadlines"
+)]
 
+mod clock;
+mod commands;
+mod corpora;
+mod crash;
+mod demo;
+mod dns;
+mod house;
+mod http;
+mod ldap;
+mod refusals;
+mod story;
+mod together;
+mod tokens;
+mod world;

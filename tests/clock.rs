@@ -1,0 +1,94 @@
+//! A clock that moves: signatures are renewed before they end, certificates leave when theirs does. The program runs
+//! under `faketime`; so does `delv`, which would call an expired signature bogus.
+
+use std::process::Command;
+
+use crate::world::{CERTDIR, DAY, Request, Server, World, client, now, owner, run};
+
+/// A command as it would run that many days from now.
+fn later(days: i64, program: &str) -> Command {
+    let mut command = client("faketime");
+    // The monotonic clock stays real: time-outs are about waiting, not about dates.
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("DONT_FAKE_MONOTONIC", "1");
+    command.args(["-f", &format!("{days:+}d"), program]);
+    command
+}
+
+fn delv(days: i64, server: &Server, world: &World, name: &str, rtype: &str) -> String {
+    let anchor = std::fs::read_to_string(world.anchor("example.org")).unwrap();
+    let line = anchor.lines().find(|line| line.contains("DNSKEY")).unwrap();
+    let key: Vec<&str> = line.split("DNSKEY").nth(1).unwrap().split_whitespace().collect();
+    let (numbers, key) = (key[..3].join(" "), key[3..].concat());
+    let zone = "_smimecert.example.org";
+    let text = format!("trust-anchors {{ \"{zone}.\" static-key {numbers} \"{key}\"; }};\n");
+    let file = world.write("anchors", text);
+    let mut delv = later(days, "delv");
+    delv.arg(format!("@{}", server.dns.ip())).args(["-p", &server.dns.port().to_string()]);
+    delv.arg("-a").arg(file).arg(format!("+root={zone}"));
+    let said = run(delv.args([name, rtype]));
+    said.text() + &said.err
+}
+
+/// The ends of the signatures in an answer, `YYYYMMDDHHMMSS`.
+fn expiration(server: &Server, name: &str) -> String {
+    let answer = server.dig(&["+tcp", "+dnssec", "+short", name, "SMIMEA"]);
+    let signature = answer.lines().find(|line| line.starts_with("SMIMEA 13 ")).unwrap();
+    signature.split_whitespace().nth(4).unwrap().to_owned()
+}
+
+#[test]
+fn answers_stay_secure_across_two_signature_lifetimes() {
+    let world = World::hosting(&["example.org"]);
+    let alice = world.ca.issue(&Request::person("Alice", "email:alice@example.org"));
+    let gateway = world.ca.issue(&Request::person("Gateway", "DNS:example.org"));
+    world.publish(&alice);
+    world.certdir(&["publish", "--domain-certificate", "example.org", gateway.path()]).ok();
+    let mut ends = Vec::new();
+    for days in [0, 2, 4, 7, 11, 14, 21, 30] {
+        let server = Server::start(&mut later(days, CERTDIR), &world.data, &[]);
+        for (local, rtype, proof) in [
+            ("alice", "SMIMEA", "; fully validated"),
+            ("anybody", "SMIMEA", "; fully validated"),
+            ("alice", "TXT", "; negative response, fully validated"),
+            ("anybody", "TXT", "; negative response, fully validated"),
+        ] {
+            let answer = delv(days, &server, &world, &owner(local, "example.org"), rtype);
+            assert!(answer.contains(proof), "day {days}, {local} {rtype}: {answer}");
+        }
+        ends.push(expiration(&server, &owner("alice", "example.org")));
+    }
+    assert!(ends.is_sorted(), "{ends:?}");
+    let mut lives = ends.clone();
+    lives.dedup();
+    assert!(lives.len() >= 3, "signatures were renewed: {ends:?}");
+}
+
+/// RFC 8162 section 9: expired certificates are not used, so they are not published either.
+#[test]
+fn an_expired_certificate_leaves_every_view_and_a_staged_one_arrives() {
+    let world = World::hosting(&["example.org"]);
+    let person = || Request::person("Alice", "email:alice@example.org");
+    let old = world.ca.issue(&person().valid(now() - 300 * DAY, now() + 3 * DAY));
+    let next = world.ca.issue(&person().valid(now() + 2 * DAY, now() + 6 * DAY));
+    world.publish(&old);
+    let staged = world.publish(&next);
+    assert!(staged.text().contains("staged"), "{}", staged.all());
+    let name = owner("alice", "example.org");
+    for (days, expected) in [(0, Some(&old)), (1, Some(&old)), (4, Some(&next)), (8, None)] {
+        let server = Server::start(&mut later(days, CERTDIR), &world.data, &[]);
+        let expected: Vec<Vec<u8>> = expected.map(|issued| issued.der.clone()).into_iter().collect();
+        let http: Vec<Vec<u8>> = server.http_certificate("alice@example.org").into_iter().collect();
+        assert_eq!(http, expected, "HTTP, day {days}");
+        assert_eq!(server.ldap_certificates("alice@example.org"), expected, "LDAP, day {days}");
+        assert_eq!(server.smimea(&name), expected, "DNS, day {days}");
+        if !expected.is_empty() {
+            // A signature never outlives the certificate under it.
+            let end = if days < 4 { 3 * DAY } else { 6 * DAY };
+            let mut date = client("date");
+            date.args(["-u", "-d", &format!("@{}", now() + end), "+%Y%m%d%H%M%S"]);
+            let end = run(&mut date).ok().text();
+            assert!(expiration(&server, &name).as_str() <= end.trim(), "day {days}");
+        }
+    }
+}
