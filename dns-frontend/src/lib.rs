@@ -1,1 +1,27 @@
-//! Answers DNS from the published set
+//! Answers DNS from the published set.
+//!
+//! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
+//! ([`view`]) and calls [`answer`]: the request is parsed ([`request`]), the name looked up, records written
+//! ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
+//! synchronous, takes no lock and reads no clock; a hit allocates nothing. [`frontend`] binds the sockets, starts the
+//! workers and stops them; [`connections`] limits streams; [`counters`] counts.
+//!
+//! Transfers and further transports join here: they bring octets to the same [`answer()`].
+
+mod answer;
+mod connections;
+mod counters;
+mod frontend;
+mod proofs;
+mod request;
+mod response;
+mod stream;
+mod udp;
+mod view;
+
+pub use answer::{Scratch, Transport, answer};
+pub use counters::{Counters, Snapshot, Sums};
+pub use frontend::{Error, Frontend, Options};
+pub use request::Rcode;
+pub use response::Finished;
+pub use view::{Clock, Latest, View, Zones};

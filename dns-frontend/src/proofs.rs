@@ -1,0 +1,84 @@
+//! Denials signed when they are asked for, and kept for a while.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use certdir_certificate::UnixTime;
+use certdir_zones::denial::Denial;
+use certdir_zones::{Error, SignedRrset, Zone, ZoneKey};
+
+/// How long a signature made here is valid, in seconds: 3 days.
+const VALIDITY: i64 = 3 * 86_400;
+/// How long a proof is given out, in seconds: until half of its validity, so that caches get enough of the rest.
+const KEEP: i64 = VALIDITY / 2;
+/// Seconds by which a signature begins in the past, for resolvers whose clock is behind.
+const SKEW: i64 = 3_600;
+/// Proofs in one generation; a worker keeps at most two generations, about 12 MiB.
+const GENERATION: usize = 16_384;
+
+/// The proofs that one worker has signed.
+///
+/// Two generations: what is asked for again moves to the young one, and when that is full the old one is forgotten. The
+/// proofs that every answer needs (closest encloser, wildcard) stay while a flood of random names passes through.
+#[derive(Default)]
+pub(crate) struct Denials {
+    young: HashMap<Denial, Kept>,
+    old: HashMap<Denial, Kept>,
+}
+
+/// A signed NSEC3 record.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    /// The first label of its owner name, the apex follows: the hash in base32hex.
+    pub(crate) label: Box<[u8]>,
+    pub(crate) signed: SignedRrset,
+}
+
+struct Kept {
+    proof: Proof,
+    /// The key that signed: hashes are of full names, so this tells apart whatever could share a `Denial`.
+    key: Arc<ZoneKey>,
+    signed_at: UnixTime,
+}
+
+impl Kept {
+    /// Whether a fresh signature would say the same.
+    fn serves(&self, zone: &Zone, now: UnixTime) -> bool {
+        Arc::ptr_eq(&self.key, zone.key())
+            && self.proof.signed.rrset.ttl == zone.denial_ttl()
+            && (self.signed_at - SKEW..self.signed_at + KEEP).contains(&now)
+    }
+}
+
+impl Denials {
+    /// The record of a denial in a zone, signed now or earlier.
+    pub(crate) fn proof(&mut self, zone: &Zone, denial: &Denial, now: UnixTime) -> Result<&Proof, Error> {
+        let fresh = self.young.get(denial).is_some_and(|kept| kept.serves(zone, now));
+        if !fresh {
+            let kept = match self.old.remove(denial) {
+                Some(kept) if kept.serves(zone, now) => kept,
+                _ => sign(zone, denial, now)?,
+            };
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(denial.clone(), kept);
+        }
+        self.young.get(denial).map(|kept| &kept.proof).ok_or(Error::EmptyRrset)
+    }
+}
+
+impl fmt::Debug for Denials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Denials").field("young", &self.young.len()).field("old", &self.old.len()).finish()
+    }
+}
+
+fn sign(zone: &Zone, denial: &Denial, now: UnixTime) -> Result<Kept, Error> {
+    let (owner, rrset) = denial.record(zone)?;
+    // RFC 4034 section 3.1.5: seconds modulo 2^32.
+    let signed = zone.key().sign(zone.apex(), &owner, &rrset, (now - SKEW) as u32, (now + VALIDITY) as u32)?;
+    let label = owner.labels().next().unwrap_or_default().into();
+    Ok(Kept { proof: Proof { label, signed }, key: zone.key().clone(), signed_at: now })
+}
