@@ -1,1 +1,46 @@
-//! The certificate store, its numbered log, and the published set that every view reads
+//! The certificate store, its numbered log, and the published set that every view reads.
+//!
+//! *Writing.* A [`Store`] ([`store`]) takes certificates in one transaction for each acknowledged batch: [`intake`] says
+//! what a certificate may be published for, [`batch`] works on the [`rows`] in memory, [`lifecycle`] decides which
+//! certificate is current, [`records`] makes and signs what DNS shows, [`log`] numbers what happened, [`sqlite`] writes
+//! it all, and [`report`] tells the publisher. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
+//! keeps the zone keys.
+//!
+//! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]); views
+//! hold a [`Reader`] and, for their look-ups by strangers, an [`Allowance`] ([`allowance`]). [`error`] is what can go
+//! wrong.
+//!
+//! *In the data folder:* `certdir.db` (with `-wal` and `-shm` beside it) is the store; `keys/<zone>.pem` are the zone
+//! keys. Both are needed to restore a directory.
+
+pub mod allowance;
+pub mod authority;
+mod batch;
+pub mod domain;
+pub mod error;
+pub mod follow;
+pub mod intake;
+mod keys;
+mod lifecycle;
+pub mod log;
+pub mod published;
+mod records;
+pub mod report;
+mod rows;
+mod sqlite;
+pub mod store;
+
+pub use allowance::Allowance;
+pub use authority::{Authority, Role, TokenRow};
+pub use certdir_certificate::UnixTime;
+pub use certdir_zones::{Address, DomainName, Name, Usage, Zone};
+pub use domain::{CertData, Hosting, Settings};
+pub use error::Error;
+pub use follow::{Clock, Follower, PublishedCache, Reader};
+pub use intake::{PublishOptions, Submission};
+pub use log::{Action, Detail, Publication};
+pub use published::{Attribute, Domain, Entry, Published, Version, Visible};
+pub use records::SIGNATURE_LIFETIME;
+pub use report::{Item, Outcome, Report};
+pub use rows::State;
+pub use store::{DomainStatus, HistoryRow, ListFilter, Store, WithdrawTarget};

@@ -1,0 +1,99 @@
+-- One row: the counters of the store.
+CREATE TABLE meta (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  version INTEGER NOT NULL,   -- the newest publication
+  revision INTEGER NOT NULL,  -- one for each transaction that changed what followers show
+  next_id INTEGER NOT NULL    -- the next free row number of domain, certificate and entry
+) STRICT;
+INSERT INTO meta (id, version, revision, next_id) VALUES (1, 0, 0, 1);
+
+CREATE TABLE domain (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  settings TEXT NOT NULL,       -- JSON
+  serial INTEGER NOT NULL,      -- SOA serial
+  apex BLOB NOT NULL,           -- signed SOA, NS and DNSKEY
+  refresh_at INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  added_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX domain_refresh ON domain (refresh_at);
+CREATE INDEX domain_revision ON domain (revision);
+
+CREATE TABLE certificate (
+  id INTEGER PRIMARY KEY,
+  sha256 BLOB NOT NULL UNIQUE,
+  usage INTEGER NOT NULL,       -- SMIMEA usage: 2 a CA's, 3 a mailbox's
+  der BLOB NOT NULL,
+  not_before INTEGER NOT NULL,
+  not_after INTEGER NOT NULL,
+  common_name TEXT,
+  subject TEXT NOT NULL,
+  issuer TEXT NOT NULL,
+  serial_hex TEXT NOT NULL,
+  key_name TEXT NOT NULL
+) STRICT;
+
+-- A mailbox. Its visible certificates and signed records are what the world may see of it.
+CREATE TABLE entry (
+  id INTEGER PRIMARY KEY,
+  domain_id INTEGER NOT NULL REFERENCES domain (id),
+  address TEXT NOT NULL UNIQUE, -- in lower case
+  version INTEGER NOT NULL,     -- of its last publication
+  changed_at INTEGER NOT NULL,
+  records BLOB NOT NULL,        -- RRSIGs with owner, type and TTL; RDATA follows from the certificates
+  refresh_at INTEGER,           -- when a signature is due for renewal
+  due_at INTEGER,               -- when a certificate begins or ends
+  revision INTEGER NOT NULL
+) STRICT;
+CREATE INDEX entry_refresh ON entry (refresh_at) WHERE refresh_at IS NOT NULL;
+CREATE INDEX entry_due ON entry (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX entry_revision ON entry (revision);
+
+-- That a certificate was taken for a mailbox, and where it stands in its life. Never deleted: this is the history.
+CREATE TABLE binding (
+  entry_id INTEGER NOT NULL REFERENCES entry (id),
+  certificate_id INTEGER NOT NULL REFERENCES certificate (id),
+  spellings TEXT NOT NULL,      -- the mailbox as written, one a line
+  asserted INTEGER NOT NULL,
+  purposes INTEGER NOT NULL,    -- 1 encrypt, 2 sign, 4 issue
+  slot TEXT NOT NULL,
+  restored INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('staged', 'current', 'superseded', 'expired', 'withdrawn')),
+  visible INTEGER NOT NULL,
+  added_at INTEGER NOT NULL,
+  added_version INTEGER NOT NULL,
+  ended_at INTEGER,
+  reason TEXT,
+  PRIMARY KEY (entry_id, certificate_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX binding_certificate ON binding (certificate_id);
+
+-- The numbered log. It names nobody: see publication_detail.
+CREATE TABLE publication (
+  version INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  domain_id INTEGER NOT NULL,
+  action TEXT NOT NULL,
+  commitment BLOB NOT NULL      -- SHA-256 over the salted detail
+) STRICT;
+
+-- What a commitment commits to; may be erased on request, the log stays as it is.
+CREATE TABLE publication_detail (
+  version INTEGER PRIMARY KEY REFERENCES publication (version),
+  address TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  reason TEXT,
+  salt TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE token (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  hash BLOB NOT NULL,           -- SHA-256 of the secret part
+  role TEXT NOT NULL CHECK (role IN ('admin', 'publisher', 'reader')),
+  domains TEXT NOT NULL,        -- one a line
+  added_at INTEGER NOT NULL,
+  revoked_at INTEGER
+) STRICT;

@@ -1,0 +1,421 @@
+//! [`Batch`]: the rows that one transaction works on, in memory. Pure but for the random salts of the log.
+//!
+//! The store loads what a batch needs, the batch decides and signs, the store writes what it left dirty, and commits.
+//! Whatever fails before the commit leaves the world as it was.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use certdir_certificate::{Certificate, UnixTime};
+use certdir_zones::rdata::smimea;
+use certdir_zones::{Address, DomainName, ZoneKey};
+use data_encoding::HEXLOWER;
+
+use crate::error::Error;
+use crate::intake::{Candidate, Claims, Spelled};
+use crate::lifecycle;
+use crate::log::{Action, Detail};
+use crate::published::Version;
+use crate::records::{self, Term};
+use crate::report::{Item, Outcome, Refusal};
+use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
+
+/// The rows of one transaction.
+pub(crate) struct Batch {
+    pub(crate) now: UnixTime,
+    pub(crate) actor: String,
+    /// The newest Version given out.
+    pub(crate) version: Version,
+    /// The next free row number, of whatever table.
+    pub(crate) next_id: i64,
+    pub(crate) domains: BTreeMap<DomainName, Hosted>,
+    pub(crate) entries: HashMap<Address, Loaded>,
+    pub(crate) certificates: HashMap<[u8; 32], Arc<CertificateRow>>,
+    pub(crate) new_certificates: Vec<Arc<CertificateRow>>,
+    pub(crate) publications: Vec<NewPublication>,
+}
+
+/// A domain in a batch.
+pub(crate) struct Hosted {
+    pub(crate) row: DomainRow,
+    pub(crate) key: Arc<ZoneKey>,
+    /// Its zone changes with this batch.
+    pub(crate) dirty: bool,
+}
+
+/// An entry in a batch.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) row: EntryRow,
+    pub(crate) dirty: bool,
+}
+
+/// A log row to be written.
+pub(crate) struct NewPublication {
+    pub(crate) version: Version,
+    pub(crate) domain_id: i64,
+    pub(crate) action: Action,
+    pub(crate) detail: Detail,
+}
+
+impl Batch {
+    /// Takes one certificate for its mailboxes, all or none of them.
+    pub(crate) fn publish(
+        &mut self,
+        origin: &str,
+        candidate: &Candidate,
+        claims: Claims,
+        restore: bool,
+    ) -> Result<Item, Error> {
+        let certificate = &candidate.certificate;
+        let mut item = item(origin, certificate);
+        item.warnings = claims.warnings.clone();
+        let row = self.certificate_row(certificate, &claims);
+        let before: Vec<(Address, Option<Loaded>)> =
+            claims.mailboxes.keys().map(|mailbox| (mailbox.clone(), self.entries.get(mailbox).cloned())).collect();
+        let (version, logged) = (self.version, self.publications.len());
+        let mut outcomes = Vec::new();
+        for (mailbox, spelled) in &claims.mailboxes {
+            match self.bind(mailbox, spelled, &row, &claims, restore) {
+                Ok((outcome, hint)) => {
+                    outcomes.push(outcome);
+                    item.warnings.extend(hint);
+                }
+                Err(Error::Zones(error @ certdir_zones::Error::RrsetTooLarge { .. })) => {
+                    // Nothing of a certificate that does not fit a DNS message is kept.
+                    for (mailbox, old) in before {
+                        match old {
+                            Some(old) => self.entries.insert(mailbox, old),
+                            None => self.entries.remove(&mailbox),
+                        };
+                    }
+                    self.version = version;
+                    self.publications.truncate(logged);
+                    return Ok(refused(item, &Refusal::new("too-large", error.to_string())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) && !self.certificates.contains_key(&row.sha256) {
+            self.certificates.insert(row.sha256, row.clone());
+            self.new_certificates.push(row);
+        }
+        item.outcome = [Outcome::Published, Outcome::Staged, Outcome::Kept, Outcome::Superseded]
+            .into_iter()
+            .find(|outcome| outcomes.contains(outcome))
+            .unwrap_or(Outcome::Unchanged);
+        item.addresses = claims.mailboxes.iter().flat_map(|(mailbox, spelled)| spelled.names(mailbox)).collect();
+        item.version = (self.version > version).then_some(self.version);
+        item.message = message(item.outcome).into();
+        Ok(item)
+    }
+
+    /// Binds a certificate to a mailbox and settles what follows.
+    fn bind(
+        &mut self,
+        mailbox: &Address,
+        spelled: &Spelled,
+        certificate: &Arc<CertificateRow>,
+        claims: &Claims,
+        restore: bool,
+    ) -> Result<(Outcome, Option<String>), Error> {
+        let domain = self.hosted(mailbox.domain())?;
+        let (domain_id, now) = (domain.row.id, self.now);
+        let fresh_id = self.next_id;
+        let loaded = self.entries.entry(mailbox.clone()).or_insert_with(|| Loaded {
+            row: EntryRow {
+                id: fresh_id,
+                domain_id,
+                address: mailbox.clone(),
+                version: 0,
+                changed_at: now,
+                records: Vec::new(),
+                refresh_at: None,
+                due_at: None,
+                bindings: Vec::new(),
+            },
+            dirty: false,
+        });
+        if loaded.row.id == fresh_id {
+            self.next_id += 1;
+        }
+        let bindings = &mut loaded.row.bindings;
+        let restored = bindings.iter().map(|b| b.restored).max().unwrap_or(0) + 1;
+        match bindings.iter_mut().find(|b| b.certificate.sha256 == certificate.sha256) {
+            Some(known) => {
+                let mut spellings: Vec<Address> = known.spellings.iter().chain(&spelled.spellings).cloned().collect();
+                spellings.sort();
+                spellings.dedup();
+                let respelled = spellings.len() > known.spellings.len();
+                known.spellings = spellings;
+                let gone = matches!(known.state, State::Withdrawn | State::Superseded);
+                if gone && restore {
+                    known.restored = restored;
+                    known.state = State::Current;
+                    known.ended_at = None;
+                    known.reason = None;
+                } else if gone {
+                    let hint = format!("it was {} for {mailbox}; bring it back with --restore", known.state.as_str());
+                    return Ok((Outcome::Unchanged, Some(hint)));
+                } else if !respelled {
+                    return Ok((Outcome::Unchanged, None));
+                }
+            }
+            None => bindings.push(Binding {
+                certificate: certificate.clone(),
+                spellings: spelled.spellings.iter().cloned().collect(),
+                asserted: spelled.asserted,
+                purposes: claims.purposes,
+                slot: claims.slot.clone(),
+                restored: if restore { restored } else { 0 },
+                state: State::Current,
+                visible: false,
+                added_at: now,
+                added_version: self.version + 1,
+                ended_at: None,
+                reason: None,
+            }),
+        }
+        self.settle(mailbox)?;
+        let bound = self.entries.get(mailbox).and_then(|loaded| {
+            loaded.row.bindings.iter().find(|b| b.certificate.sha256 == certificate.sha256)
+        });
+        let (outcome, action) = match bound {
+            Some(b) if b.state == State::Staged => (Outcome::Staged, Action::Staged),
+            Some(b) if b.visible => (Outcome::Published, Action::Published),
+            Some(b) if b.state == State::Current => (Outcome::Kept, Action::Kept),
+            _ => (Outcome::Superseded, Action::Superseded),
+        };
+        let hint = (outcome == Outcome::Superseded)
+            .then(|| format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same"));
+        self.record(mailbox, domain_id, action, &certificate.sha256, None)?;
+        Ok((outcome, hint))
+    }
+
+    /// Takes certificates of a mailbox back: one, or all that are current or staged. Returns what was taken back.
+    pub(crate) fn withdraw(
+        &mut self,
+        mailbox: &Address,
+        only: Option<&[u8; 32]>,
+        reason: Option<&str>,
+    ) -> Result<Vec<Item>, Error> {
+        let now = self.now;
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(Vec::new()) };
+        let domain_id = loaded.row.domain_id;
+        let mut taken = Vec::new();
+        for binding in &mut loaded.row.bindings {
+            let wanted = match only {
+                Some(sha256) => binding.certificate.sha256 == *sha256 && binding.state != State::Withdrawn,
+                None => matches!(binding.state, State::Current | State::Staged),
+            };
+            if wanted {
+                binding.state = State::Withdrawn;
+                binding.ended_at = Some(now);
+                binding.reason = reason.map(str::to_string);
+                taken.push(binding.certificate.clone());
+            }
+        }
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.settle(mailbox)?;
+        let mut items = Vec::new();
+        for certificate in taken {
+            let version = self.record(mailbox, domain_id, Action::Withdrawn, &certificate.sha256, reason)?;
+            items.push(Item {
+                origin: "withdraw".into(),
+                sha256: Some(HEXLOWER.encode(&certificate.sha256)),
+                subject: Some(certificate.subject.clone()),
+                outcome: Outcome::Withdrawn,
+                code: None,
+                message: message(Outcome::Withdrawn).into(),
+                addresses: vec![mailbox.to_string()],
+                warnings: Vec::new(),
+                version: Some(version),
+            });
+        }
+        Ok(items)
+    }
+
+    /// Upkeep of one mailbox: certificates begin and end, signatures are renewed.
+    pub(crate) fn keep_up(&mut self, mailbox: &Address) -> Result<(), Error> {
+        let Some(loaded) = self.entries.get(mailbox) else { return Ok(()) };
+        let before: Vec<([u8; 32], State)> =
+            loaded.row.bindings.iter().map(|b| (b.certificate.sha256, b.state)).collect();
+        let domain_id = loaded.row.domain_id;
+        if loaded.row.refresh_at.is_some_and(|at| at <= self.now) && let Some(loaded) = self.entries.get_mut(mailbox) {
+            // No signatures, so `settle` makes new ones.
+            loaded.row.records.clear();
+        }
+        self.settle(mailbox)?;
+        let Some(loaded) = self.entries.get(mailbox) else { return Ok(()) };
+        let changed: Vec<([u8; 32], Action)> = loaded
+            .row
+            .bindings
+            .iter()
+            .filter_map(|b| {
+                let (_, old) = before.iter().find(|(sha256, _)| *sha256 == b.certificate.sha256)?;
+                let action = match (old, b.state) {
+                    (old, new) if *old == new => return None,
+                    (_, State::Expired) => Action::Expired,
+                    (State::Staged, State::Current) if b.visible => Action::Published,
+                    (State::Staged, State::Current) => Action::Kept,
+                    (State::Staged, State::Superseded) => Action::Superseded,
+                    // What another one superseded is told by that one's own row.
+                    _ => return None,
+                };
+                Some((b.certificate.sha256, action))
+            })
+            .collect();
+        for (sha256, action) in changed {
+            self.record(mailbox, domain_id, action, &sha256, None)?;
+        }
+        Ok(())
+    }
+
+    /// Settles a mailbox's certificates, and signs its records anew when what is visible changed.
+    fn settle(&mut self, mailbox: &Address) -> Result<(), Error> {
+        let now = self.now;
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
+        let Some(domain) = self.domains.get_mut(mailbox.domain()) else {
+            return Err(Error::UnknownDomain(mailbox.domain().clone()));
+        };
+        let row = &mut loaded.row;
+        let shown = |row: &EntryRow| (row.visible().iter().map(|c| c.sha256).collect::<Vec<_>>(), row.spellings());
+        let before = shown(row);
+        row.due_at = lifecycle::settle(&mut row.bindings, now);
+        lifecycle::order(&mut row.bindings);
+        for binding in &mut row.bindings {
+            let ended = matches!(binding.state, State::Superseded | State::Expired);
+            binding.ended_at = match binding.state {
+                State::Staged | State::Current => None,
+                State::Withdrawn => binding.ended_at,
+                State::Superseded | State::Expired => binding.ended_at.or(ended.then_some(now)),
+            };
+        }
+        loaded.dirty = true;
+        if shown(row) == before && !row.records.is_empty() {
+            return Ok(());
+        }
+        let visible = row.visible();
+        let not_after = visible.iter().map(|c| c.not_after).min();
+        let term = Term::new(now, not_after, row.id);
+        let had_records = !row.records.is_empty();
+        if visible.is_empty() {
+            row.records.clear();
+            row.refresh_at = None;
+        } else {
+            let rrsets = records::rrsets(&domain.row.settings, mailbox, &row.spellings(), &visible, now)?;
+            let apex = domain.row.settings.apex(&domain.row.name);
+            row.records = records::sign(&domain.key, &apex, rrsets, term)?;
+            row.refresh_at = term.refresh_at;
+        }
+        if had_records || !row.records.is_empty() || shown(row) != before {
+            domain.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Gives every changed zone its next serial and signs what that needs.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        for hosted in self.domains.values_mut() {
+            let row = &mut hosted.row;
+            let term = Term::new(self.now, None, row.id);
+            if row.refresh_at <= self.now {
+                row.serial = row.serial.wrapping_add(1);
+                row.apex = records::apex(&row.name, &row.settings, row.serial, &hosted.key, term)?;
+                row.refresh_at = term.refresh_at.unwrap_or(self.now);
+                hosted.dirty = true;
+            } else if hosted.dirty {
+                row.serial = row.serial.wrapping_add(1);
+                records::bump(&row.name, &row.settings, row.serial, &hosted.key, term, &mut row.apex)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a log row.
+    pub(crate) fn record(
+        &mut self,
+        mailbox: &Address,
+        domain_id: i64,
+        action: Action,
+        sha256: &[u8],
+        reason: Option<&str>,
+    ) -> Result<Version, Error> {
+        self.version += 1;
+        let version = self.version;
+        let detail = Detail::new(mailbox.to_string(), sha256, self.actor.clone(), reason.map(str::to_string))?;
+        self.publications.push(NewPublication { version, domain_id, action, detail });
+        if let Some(loaded) = self.entries.get_mut(mailbox) {
+            loaded.row.version = version;
+            loaded.row.changed_at = self.now;
+        }
+        Ok(version)
+    }
+
+    fn hosted(&self, domain: &DomainName) -> Result<&Hosted, Error> {
+        self.domains.get(domain).ok_or_else(|| Error::UnknownDomain(domain.clone()))
+    }
+
+    fn certificate_row(&mut self, certificate: &Certificate, claims: &Claims) -> Arc<CertificateRow> {
+        if let Some(known) = self.certificates.get(certificate.sha256()) {
+            return known.clone();
+        }
+        self.next_id += 1;
+        Arc::new(CertificateRow {
+            id: self.next_id - 1,
+            sha256: *certificate.sha256(),
+            usage: claims.usage,
+            rdata: smimea(claims.usage, certificate.der()),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            common_name: certificate.common_name().map(str::to_string),
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            serial_hex: certificate.serial_hex().to_string(),
+            key_name: certificate.key().name.clone(),
+        })
+    }
+}
+
+impl Spelled {
+    fn names(&self, mailbox: &Address) -> Vec<String> {
+        if self.spellings.is_empty() {
+            return vec![mailbox.to_string()];
+        }
+        self.spellings.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// The report of a certificate, before anything is decided.
+pub(crate) fn item(origin: &str, certificate: &Certificate) -> Item {
+    Item {
+        origin: origin.into(),
+        sha256: Some(HEXLOWER.encode(certificate.sha256())),
+        subject: Some(certificate.subject().to_string()),
+        outcome: Outcome::Unchanged,
+        code: None,
+        message: String::new(),
+        addresses: Vec::new(),
+        warnings: Vec::new(),
+        version: None,
+    }
+}
+
+/// The report of a certificate that is not taken.
+pub(crate) fn refused(item: Item, refusal: &Refusal) -> Item {
+    Item { outcome: Outcome::Refused, code: Some(refusal.code), message: refusal.message.clone(), ..item }
+}
+
+fn message(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Published => "the world sees it now",
+        Outcome::Staged => "its validity begins later; it is published by itself then",
+        Outcome::Superseded => "older than a certificate that is known: kept in the history",
+        Outcome::Kept => "it can only sign: kept, not published",
+        Outcome::Unchanged => "known already, nothing changed",
+        Outcome::Refused => "not taken",
+        Outcome::Withdrawn => "taken back",
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong in the directory, with a stable code each.
+
+use certdir_zones::DomainName;
+
+/// An error of the directory. The message tells a person what to do; [`Error::code`] is stable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store could not be read or written.
+    #[error("the store cannot be used: {0}; check that the data folder is writable and its disk is not full")]
+    Store(#[from] sqlx::Error),
+    /// The store was written by a newer certdir, or its migrations do not match.
+    #[error("the store's schema does not fit this version of certdir: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// A row of the store does not make sense.
+    #[error("the store holds a row that cannot be read ({0}); restore a backup, or report this")]
+    Corrupt(String),
+    /// A file or folder of the data folder cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A zone key file cannot be used.
+    #[error("the zone key of {apex} cannot be used: {reason}; restore it from the backup of the data folder")]
+    ZoneKey {
+        /// The zone.
+        apex: String,
+        /// Why.
+        reason: String,
+    },
+    /// Making records or signatures failed.
+    #[error(transparent)]
+    Zones(#[from] certdir_zones::Error),
+    /// Nothing has been loaded yet.
+    #[error("the directory is still loading; try again in a moment")]
+    NotReady,
+    /// The published set could not be brought up to date for too long.
+    #[error("the directory has lost its store since {seconds} seconds; check the data folder and its disk")]
+    Stale {
+        /// Seconds since the last good look.
+        seconds: i64,
+    },
+    /// The domain is not hosted here.
+    #[error("the domain {0} is not hosted here; add it with: certdir domain add {0}")]
+    UnknownDomain(DomainName),
+    /// The domain is there already.
+    #[error("the domain {0} is hosted here already; see: certdir domain show {0}")]
+    DomainExists(DomainName),
+    /// A setting of a domain cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// There is nothing by that name.
+    #[error("{0} is not known here; see: certdir list")]
+    NotFound(String),
+    /// The token is wrong, unknown or revoked.
+    #[error("the token is not valid; ask the directory's operator for a new one (certdir token add)")]
+    BadToken,
+    /// The token may not do that.
+    #[error("this token may not {0}")]
+    Forbidden(String),
+    /// The operating system gave no random octets.
+    #[error("the system gave no random numbers")]
+    Random,
+}
+
+impl Error {
+    /// The stable code of the error, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Store(_) => "store",
+            Error::Schema(_) => "schema",
+            Error::Corrupt(_) => "corrupt",
+            Error::File { .. } => "file",
+            Error::ZoneKey { .. } => "zone-key",
+            Error::Zones(_) => "zones",
+            Error::NotReady => "not-ready",
+            Error::Stale { .. } => "stale",
+            Error::UnknownDomain(_) => "unknown-domain",
+            Error::DomainExists(_) => "domain-exists",
+            Error::Setting(_) => "setting",
+            Error::NotFound(_) => "not-found",
+            Error::BadToken => "bad-token",
+            Error::Forbidden(_) => "forbidden",
+            Error::Random => "random",
+        }
+    }
+
+    pub(crate) fn file(path: &std::path::Path, source: std::io::Error) -> Error {
+        Error::File { path: path.display().to_string(), source }
+    }
+}

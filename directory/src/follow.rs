@@ -1,0 +1,214 @@
+//! [`Reader`] and [`Follower`]: how views see the published set, and how it follows the store.
+//!
+//! A follower notices commits of its own process at once and those of other processes by SQLite's `data_version` (3
+//! microseconds a look), pulls what changed, and swaps in the next [`Published`]. Views only hold a [`Reader`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use certdir_certificate::UnixTime;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite, Transaction};
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::published::{ChangedDomain, ChangedEntry, Domain, Entry, Published, Version};
+use crate::records;
+use crate::rows::{DomainRow, EntryRow};
+use crate::sqlite;
+use crate::store::Store;
+
+/// What time it is, for those who may not look at the clock themselves.
+pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
+
+/// How often commits of other processes are looked for.
+const POLL: Duration = Duration::from_millis(20);
+/// How long the last set may be shown when the store cannot be read: then views say that they are unavailable, since a
+/// certificate may have been withdrawn meanwhile.
+const STALE_AFTER: i64 = 600;
+
+/// What a view holds: the way to the newest published set. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    changed: watch::Receiver<Version>,
+}
+
+struct Shared {
+    published: Arc<ArcSwap<Published>>,
+    /// When the store was last seen to hold nothing newer.
+    fresh_at: AtomicI64,
+    clock: Clock,
+}
+
+/// A reader with a place of its own for the set: for hot loops.
+pub struct PublishedCache {
+    shared: Arc<Shared>,
+    cache: Cache<Arc<ArcSwap<Published>>, Arc<Published>>,
+}
+
+/// Keeps a published set up to date with its store.
+pub struct Follower {
+    store: Store,
+    connection: SqliteConnection,
+    shared: Arc<Shared>,
+    changed: watch::Sender<Version>,
+}
+
+impl Reader {
+    /// The newest set. Errors: [`Error::Stale`] when the store could not be read for ten minutes; a view then says that it
+    /// is unavailable, never that there is nothing.
+    pub fn published(&self) -> Result<Arc<Published>, Error> {
+        self.shared.fresh()?;
+        Ok(self.shared.published.load_full())
+    }
+
+    /// A cache for one thread of a hot loop.
+    pub fn cache(&self) -> PublishedCache {
+        PublishedCache { shared: self.shared.clone(), cache: Cache::new(self.shared.published.clone()) }
+    }
+
+    /// Tells of every swap, by the Version that is visible since.
+    pub fn changed(&self) -> watch::Receiver<Version> {
+        self.changed.clone()
+    }
+}
+
+impl PublishedCache {
+    /// The newest set; one atomic load where it has not changed. Errors as [`Reader::published`].
+    pub fn load(&mut self) -> Result<&Arc<Published>, Error> {
+        self.shared.fresh()?;
+        Ok(self.cache.load())
+    }
+}
+
+impl Shared {
+    fn fresh(&self) -> Result<(), Error> {
+        let seconds = (self.clock)() - self.fresh_at.load(Ordering::Relaxed);
+        if seconds > STALE_AFTER { Err(Error::Stale { seconds }) } else { Ok(()) }
+    }
+}
+
+impl Follower {
+    /// Loads all that is published. The reader answers from the moment this returns.
+    pub async fn start(store: &Store, clock: Clock) -> Result<(Follower, Reader), Error> {
+        let connection = store.database.follower().await?;
+        let shared = Arc::new(Shared {
+            published: Arc::new(ArcSwap::from_pointee(Published::empty())),
+            fresh_at: AtomicI64::new(clock()),
+            clock,
+        });
+        let (changed, receiver) = watch::channel(0);
+        let mut follower = Follower { store: store.clone(), connection, shared: shared.clone(), changed };
+        follower.catch_up().await?;
+        Ok((follower, Reader { shared, changed: receiver }))
+    }
+
+    /// Follows until told to stop. An error of the store is logged and tried again: the last set stays.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut commits = self.store.commits();
+        let mut seen = None;
+        let mut failing = false;
+        while !*shutdown.borrow() {
+            let looked = self.look(&mut seen).await;
+            match looked {
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the store can be read again");
+                    }
+                    self.shared.fresh_at.store((self.shared.clock)(), Ordering::Relaxed);
+                }
+                Err(error) => {
+                    seen = None;
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(code = error.code(), "cannot follow the store: {error}");
+                    }
+                    if let Ok(connection) = self.store.database.follower().await {
+                        self.connection = connection;
+                    }
+                }
+            }
+            tokio::select! {
+                _ = commits.changed() => {}
+                _ = shutdown.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    async fn look(&mut self, seen: &mut Option<i64>) -> Result<(), Error> {
+        // Read before catching up: a commit in between is seen at the next look.
+        let version = sqlite::data_version(&mut self.connection).await?;
+        if *seen != Some(version) {
+            self.catch_up().await?;
+            *seen = Some(version);
+        }
+        Ok(())
+    }
+
+    /// Pulls what changed and swaps in the next set.
+    pub async fn catch_up(&mut self) -> Result<Version, Error> {
+        let old = self.shared.published.load_full();
+        // One read transaction: the rows of one moment.
+        let mut transaction = self.connection.begin().await?;
+        let meta = sqlite::meta(&mut transaction).await?;
+        if meta.revision != old.revision() {
+            let mut next = Published::clone(&old);
+            let changed_at = sqlite::reading::newest_publication(&mut transaction).await?;
+            pull(&self.store, &mut transaction, &mut next, old.revision()).await?;
+            next.stamp(meta.version, changed_at, meta.revision);
+            self.shared.published.store(Arc::new(next));
+            self.changed.send_replace(meta.version);
+        }
+        transaction.rollback().await?;
+        Ok(meta.version)
+    }
+}
+
+async fn pull(
+    store: &Store,
+    transaction: &mut Transaction<'_, Sqlite>,
+    next: &mut Published,
+    since: u64,
+) -> Result<(), Error> {
+    for row in sqlite::changed_domains(transaction, since).await? {
+        next.apply_domain(changed_domain(store, row)?)?;
+    }
+    sqlite::changed_entries(transaction, since, |row| {
+        let changed = changed_entry(next, row)?;
+        next.apply_entry(changed)
+    })
+    .await
+}
+
+fn changed_domain(store: &Store, row: DomainRow) -> Result<ChangedDomain, Error> {
+    let apex = row.settings.apex(&row.name);
+    Ok(ChangedDomain {
+        key: store.key(&apex)?,
+        apex_rrsets: row.apex,
+        domain: Domain { name: row.name, apex, settings: row.settings },
+    })
+}
+
+fn changed_entry(published: &Published, row: EntryRow) -> Result<ChangedEntry, Error> {
+    let Some(domain) = published.domain(row.address.domain()) else {
+        return Err(Error::Corrupt(format!("{} belongs to no domain", row.address)));
+    };
+    let visible = row.visible();
+    let spellings = row.spellings();
+    let plain = spellings.is_empty() || spellings == [row.address.clone()];
+    let rrsets = records::attach(&domain.settings, &visible, row.records)?;
+    Ok(ChangedEntry {
+        rrsets,
+        entry: Entry {
+            address: row.address,
+            version: row.version,
+            changed_at: row.changed_at,
+            certificates: visible.into(),
+            spellings: if plain { Box::default() } else { spellings.into() },
+        },
+    })
+}

@@ -1,0 +1,375 @@
+//! [`Published`]: everything the world may see at one [`Version`]. Immutable; the next one shares its structure.
+//!
+//! What is visible is decided here and in [`crate::lifecycle`], never in a view. DNS answers from the [`Zone`]s, LDAP
+//! and HTTP from the [`Entry`]s; both are changed by the same [`Published::apply_entry`], so they cannot disagree.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use certdir_certificate::{Certificate, UnixTime};
+use certdir_zones::rdata::SMIMEA_PREFIX;
+use certdir_zones::{Address, DomainName, Name, Rdata, SignedRrset, Usage, Zone, ZoneKey};
+
+use crate::domain::Settings;
+use crate::error::Error;
+use crate::records;
+
+/// The number of a publication; grows by one for each.
+pub type Version = u64;
+
+/// The set visible at one Version.
+#[derive(Clone)]
+pub struct Published {
+    version: Version,
+    changed_at: UnixTime,
+    revision: u64,
+    domains: imbl::OrdMap<DomainName, Arc<Domain>>,
+    zones: imbl::HashMap<Name, Zone>,
+    entries: imbl::HashMap<Arc<str>, Arc<Entry>>,
+    /// Entries by the keyed hash of an attribute and its value; a look-up compares the value again.
+    index: imbl::HashMap<u64, Arc<[Arc<Entry>]>>,
+    hasher: RandomState,
+}
+
+/// A hosted domain.
+#[derive(Debug)]
+pub struct Domain {
+    /// The mail domain.
+    pub name: DomainName,
+    /// The apex of its zone.
+    pub apex: Name,
+    /// How it is published.
+    pub settings: Settings,
+}
+
+/// What the world may see for one mailbox. Mailboxes are told apart without regard to case (RFC 8550 section 3).
+#[derive(Debug)]
+pub struct Entry {
+    /// The mailbox, in lower case.
+    pub address: Address,
+    /// The Version of its last change.
+    pub version: Version,
+    /// When that was.
+    pub changed_at: UnixTime,
+    /// Its current certificates, newest first.
+    pub certificates: Box<[Arc<Visible>]>,
+    pub(crate) spellings: Box<[Address]>,
+}
+
+/// A certificate that is published.
+#[derive(Debug)]
+pub struct Visible {
+    /// SHA-256 of the DER.
+    pub sha256: [u8; 32],
+    /// Not valid before.
+    pub not_before: UnixTime,
+    /// Not valid after.
+    pub not_after: UnixTime,
+    /// Subject common name, for the LDAP view.
+    pub common_name: Option<Box<str>>,
+    /// Whether the publisher, not the certificate, says that it is this mailbox's.
+    pub asserted: bool,
+    /// SMIMEA certificate usage.
+    pub usage: Usage,
+    /// SMIMEA RDATA, which ends with the DER: one copy serves all views.
+    pub(crate) rdata: Rdata,
+}
+
+/// An attribute by which entries are found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attribute {
+    /// The address.
+    Mail,
+    /// The local part.
+    Uid,
+    /// The subject common name of a current certificate.
+    Cn,
+}
+
+impl Published {
+    /// Nothing published yet.
+    pub(crate) fn empty() -> Published {
+        Published {
+            version: 0,
+            changed_at: 0,
+            revision: 0,
+            domains: imbl::OrdMap::new(),
+            zones: imbl::HashMap::new(),
+            entries: imbl::HashMap::new(),
+            index: imbl::HashMap::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The number of the newest publication in it.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// When the newest publication was made; 0 when there is none.
+    pub fn changed_at(&self) -> UnixTime {
+        self.changed_at
+    }
+
+    /// The store's revision it was read at: grows with signatures refreshed, too.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The hosted zone whose apex is the nearest at or above a name (wire form, lower case).
+    pub fn zone_for(&self, qname: &[u8]) -> Option<&Zone> {
+        let mut rest = qname;
+        loop {
+            if let Some(zone) = self.zones.get(rest) {
+                return Some(zone);
+            }
+            let length = usize::from(*rest.first()?);
+            if length == 0 {
+                return None;
+            }
+            rest = rest.get(length + 1..)?;
+        }
+    }
+
+    /// The zone with exactly this apex.
+    pub fn zone(&self, apex: &Name) -> Option<&Zone> {
+        self.zones.get(apex)
+    }
+
+    /// All hosted domains, in order.
+    pub fn domains(&self) -> impl Iterator<Item = &Arc<Domain>> {
+        self.domains.values()
+    }
+
+    /// A hosted domain.
+    pub fn domain(&self, name: &DomainName) -> Option<&Arc<Domain>> {
+        self.domains.get(name)
+    }
+
+    /// The entry of a mailbox, whatever the case of its local part.
+    pub fn entry(&self, address: &Address) -> Option<&Arc<Entry>> {
+        self.entries.get(key_of(address).as_str())
+    }
+
+    /// Every entry, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Entries of which an attribute equals a value, whatever the case.
+    pub fn entries_by<'a>(&'a self, attribute: Attribute, value: &str) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        let mut direct = None;
+        let mut listed: &[Arc<Entry>] = &[];
+        let wanted = fold(value);
+        match attribute {
+            Attribute::Mail => direct = Address::parse(value).ok().and_then(|address| self.entry(&address)),
+            Attribute::Uid | Attribute::Cn => {
+                if let Some(found) = self.index.get(&self.hash(attribute_tag(attribute), wanted.as_bytes())) {
+                    listed = found;
+                }
+            }
+        }
+        direct.into_iter().chain(listed.iter().filter(move |entry| match attribute {
+            Attribute::Mail => false,
+            Attribute::Uid => entry.uid() == wanted,
+            Attribute::Cn => entry.common_names().any(|name| fold(name) == wanted),
+        }))
+    }
+
+    /// The entries that show a certificate, by its SHA-256.
+    pub fn entries_of<'a>(&'a self, sha256: &'a [u8; 32]) -> impl Iterator<Item = &'a Arc<Entry>> {
+        self.index
+            .get(&self.hash(TAG_SHA256, sha256))
+            .map_or(&[][..], |found| &found[..])
+            .iter()
+            .filter(move |entry| entry.certificates.iter().any(|c| c.sha256 == *sha256))
+    }
+
+    /// An entry that shows a certificate, by its SHA-256.
+    pub fn certificate(&self, sha256: &[u8; 32]) -> Option<&Arc<Entry>> {
+        // The iterator borrows `sha256`; find by hand so that the entry may outlive it.
+        let found = self.index.get(&self.hash(TAG_SHA256, sha256))?;
+        found.iter().find(|entry| entry.certificates.iter().any(|c| c.sha256 == *sha256))
+    }
+
+    /// Gives the set its numbers, once all changes are applied.
+    pub(crate) fn stamp(&mut self, version: Version, changed_at: UnixTime, revision: u64) {
+        self.version = version;
+        self.changed_at = changed_at;
+        self.revision = revision;
+    }
+
+    /// Applies a change of a domain's apex. O(log n); the set this one was cloned from stays as it is.
+    pub(crate) fn apply_domain(&mut self, changed: ChangedDomain) -> Result<(), Error> {
+        let apex = changed.domain.apex.clone();
+        let zone = self.zones.entry(apex.clone()).or_insert_with(|| Zone::new(apex.clone(), changed.key));
+        for rrset in changed.apex_rrsets {
+            zone.set(&apex, rrset)?;
+        }
+        self.domains.insert(changed.domain.name.clone(), Arc::new(changed.domain));
+        Ok(())
+    }
+
+    /// Applies a change of one entry: its records, its place in the index, itself. O(log n).
+    pub(crate) fn apply_entry(&mut self, changed: ChangedEntry) -> Result<(), Error> {
+        let Some(domain) = self.domains.get(changed.entry.address.domain()).cloned() else {
+            return Err(Error::UnknownDomain(changed.entry.address.domain().clone()));
+        };
+        let key: Arc<str> = key_of(&changed.entry.address).into();
+        let old = self.entries.get(&key).cloned();
+        if let Some(zone) = self.zones.get_mut(&domain.apex) {
+            if let Some(old) = &old {
+                for (owner, rtype) in records::owners(&domain.settings, &old.address, &old.spellings) {
+                    zone.remove(&owner, rtype);
+                }
+            }
+            for (owner, rrset) in changed.rrsets {
+                zone.set(&owner, rrset)?;
+            }
+        }
+        if let Some(old) = &old {
+            self.unindex(old);
+        }
+        if changed.entry.certificates.is_empty() {
+            self.entries.remove(&key);
+        } else {
+            let entry = Arc::new(changed.entry);
+            self.index(&entry);
+            self.entries.insert(key, entry);
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, entry: &Arc<Entry>) {
+        for key in self.index_keys(entry) {
+            let listed = match self.index.get(&key) {
+                Some(found) => found.iter().cloned().chain([entry.clone()]).collect(),
+                None => Arc::from([entry.clone()]),
+            };
+            self.index.insert(key, listed);
+        }
+    }
+
+    fn unindex(&mut self, entry: &Arc<Entry>) {
+        for key in self.index_keys(entry) {
+            let Some(found) = self.index.get(&key) else { continue };
+            let rest: Arc<[Arc<Entry>]> = found.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+            if rest.is_empty() {
+                self.index.remove(&key);
+            } else {
+                self.index.insert(key, rest);
+            }
+        }
+    }
+
+    fn index_keys(&self, entry: &Entry) -> Vec<u64> {
+        let mut keys = vec![self.hash(attribute_tag(Attribute::Uid), entry.uid().as_bytes())];
+        let mut names: Vec<String> = entry.common_names().map(fold).collect();
+        names.sort();
+        names.dedup();
+        keys.extend(names.iter().map(|name| self.hash(attribute_tag(Attribute::Cn), name.as_bytes())));
+        keys.extend(entry.certificates.iter().map(|c| self.hash(TAG_SHA256, &c.sha256)));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn hash(&self, tag: u8, value: &[u8]) -> u64 {
+        self.hasher.hash_one((tag, value))
+    }
+}
+
+impl Entry {
+    /// Whether this is the domain's own entry, `domain-confidentiality-authority` (RFC 3183 section 4.1).
+    pub fn is_domain_authority(&self) -> bool {
+        self.address.is_domain_authority()
+    }
+
+    /// The ways its certificates and publishers write the mailbox; at least one.
+    pub fn spellings(&self) -> &[Address] {
+        if self.spellings.is_empty() { std::slice::from_ref(&self.address) } else { &self.spellings }
+    }
+
+    /// The certificates to encrypt to that are valid at a time, newest first.
+    pub fn visible(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Visible>> {
+        self.certificates.iter().filter(move |c| c.usage != Usage::DaneTa && c.valid_at(now))
+    }
+
+    /// The domain's own CA certificates that are valid at a time; only the domain's entry has some.
+    pub fn authorities(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Visible>> {
+        self.certificates.iter().filter(move |c| c.usage == Usage::DaneTa && c.valid_at(now))
+    }
+
+    /// The common name of the newest certificate, or the local part.
+    pub fn common_name(&self) -> &str {
+        self.common_names().next().unwrap_or_else(|| self.uid())
+    }
+
+    /// The local part in lower case.
+    pub fn uid(&self) -> &str {
+        self.address.local()
+    }
+
+    fn common_names(&self) -> impl Iterator<Item = &str> {
+        self.certificates.iter().filter(|c| c.usage != Usage::DaneTa).filter_map(|c| c.common_name.as_deref())
+    }
+}
+
+impl Visible {
+    /// The certificate's octets.
+    pub fn der(&self) -> &[u8] {
+        self.rdata.get(SMIMEA_PREFIX..).unwrap_or_default()
+    }
+
+    /// The facts of the certificate, read afresh (about 10 microseconds): nothing but the DER is kept in memory.
+    pub fn certificate(&self) -> Result<Certificate, certdir_certificate::Error> {
+        Certificate::from_der(self.der())
+    }
+
+    /// Whether a time lies within its validity, both ends included (RFC 5280 section 4.1.2.5).
+    pub fn valid_at(&self, now: UnixTime) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
+
+/// A domain as a follower read it.
+pub(crate) struct ChangedDomain {
+    pub(crate) domain: Domain,
+    pub(crate) key: Arc<ZoneKey>,
+    pub(crate) apex_rrsets: Vec<SignedRrset>,
+}
+
+/// An entry as a follower read it.
+pub(crate) struct ChangedEntry {
+    pub(crate) entry: Entry,
+    pub(crate) rrsets: Vec<(Name, SignedRrset)>,
+}
+
+/// The key of a mailbox: its address in lower case.
+pub(crate) fn key_of(address: &Address) -> String {
+    address.lower_case().to_string()
+}
+
+fn fold(value: &str) -> String {
+    value.trim().to_lowercase()
+}
+
+const TAG_SHA256: u8 = 0;
+
+fn attribute_tag(attribute: Attribute) -> u8 {
+    match attribute {
+        Attribute::Mail => 1,
+        Attribute::Uid => 2,
+        Attribute::Cn => 3,
+    }
+}

@@ -1,0 +1,345 @@
+//! The records an entry and a domain own: which, at which owner names, and their signatures. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use certdir_certificate::UnixTime;
+use certdir_zones::rdata::{cert, ns, soa};
+use certdir_zones::{
+    Address, DomainName, Name, Rdata, RecordType, Rrset, SignedRrset, Soa, Usage, ZoneKey, cert_owners, smimea_owner,
+    smimea_wildcard,
+};
+
+use crate::domain::{Hosting, Settings};
+use crate::error::Error;
+use crate::published::Visible;
+use crate::rows::SignedRecord;
+
+/// Signatures are valid for three days, so that a withdrawn certificate cannot be replayed for weeks.
+pub const SIGNATURE_LIFETIME: i64 = 3 * 86_400;
+/// Inception lies one hour back, for clients whose clocks are behind.
+pub(crate) const INCEPTION_SKEW: i64 = 3_600;
+/// TTL of SOA, NS and DNSKEY.
+const APEX_TTL: u32 = 3_600;
+/// SOA timers for secondaries (RIPE-203 in spirit, with an expiry no longer than signatures live).
+const SOA_REFRESH: u32 = 3_600;
+const SOA_RETRY: u32 = 600;
+const SOA_EXPIRE: u32 = 259_200;
+
+/// The owner names and types of an entry's RRsets.
+pub(crate) fn owners(settings: &Settings, mailbox: &Address, spellings: &[Address]) -> Vec<(Name, RecordType)> {
+    let own = std::slice::from_ref(mailbox);
+    let spellings = if spellings.is_empty() { own } else { spellings };
+    let variants = if settings.lower_case { own } else { &[] };
+    let mut all = BTreeSet::new();
+    for address in spellings.iter().chain(variants) {
+        all.insert((smimea_owner(address), RecordType::SMIMEA));
+        if settings.hosting == Hosting::Mail {
+            all.extend(cert_owners(address).into_iter().map(|owner| (owner, RecordType::CERT)));
+        }
+    }
+    if mailbox.is_domain_authority() {
+        all.insert((smimea_wildcard(mailbox.domain()), RecordType::SMIMEA));
+        if settings.hosting == Hosting::Mail {
+            all.insert((mailbox.domain().name().clone(), RecordType::CERT));
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// An entry's RRsets, unsigned. `ttl` is the domain's, less where a certificate ends sooner.
+pub(crate) fn rrsets(
+    settings: &Settings,
+    mailbox: &Address,
+    spellings: &[Address],
+    visible: &[Arc<Visible>],
+    now: UnixTime,
+) -> Result<Vec<(Name, Rrset)>, Error> {
+    let left = visible.iter().map(|c| c.not_after.saturating_sub(now)).min().unwrap_or(0);
+    let ttl = settings.ttl.min(u32::try_from(left.max(1)).unwrap_or(u32::MAX));
+    with_ttl(settings, owners(settings, mailbox, spellings), visible, |_| ttl)
+}
+
+fn with_ttl(
+    settings: &Settings,
+    owners: Vec<(Name, RecordType)>,
+    visible: &[Arc<Visible>],
+    ttl: impl Fn(usize) -> u32,
+) -> Result<Vec<(Name, Rrset)>, Error> {
+    let smimea: Vec<Rdata> = visible.iter().map(|c| c.rdata.clone()).collect();
+    let mut certs: Option<Vec<Rdata>> = None;
+    let mut all = Vec::with_capacity(owners.len());
+    for (position, (owner, rtype)) in owners.into_iter().enumerate() {
+        let rdata = if rtype == RecordType::CERT {
+            let form = settings.cert_form();
+            let people = visible.iter().filter(|c| c.usage != Usage::DaneTa);
+            certs.get_or_insert_with(|| people.map(|c| cert(form, c.der())).collect()).clone()
+        } else {
+            smimea.clone()
+        };
+        if !rdata.is_empty() {
+            all.push((owner, Rrset::new(rtype, ttl(position), rdata)?));
+        }
+    }
+    Ok(all)
+}
+
+/// Puts stored signatures to the RRsets that follow from the visible certificates.
+pub(crate) fn attach(
+    settings: &Settings,
+    visible: &[Arc<Visible>],
+    records: Vec<SignedRecord>,
+) -> Result<Vec<(Name, SignedRrset)>, Error> {
+    let owners = records.iter().map(|r| (r.owner.clone(), r.rtype)).collect();
+    let ttls: Vec<u32> = records.iter().map(|r| r.ttl).collect();
+    let rrsets = with_ttl(settings, owners, visible, |position| ttls.get(position).copied().unwrap_or(0))?;
+    let mut signatures = records.into_iter();
+    let signed = rrsets.into_iter().filter_map(|(owner, rrset)| {
+        let record = signatures.find(|r| r.owner == owner && r.rtype == rrset.rtype)?;
+        Some((owner, SignedRrset { rrset, rrsig: record.rrsig }))
+    });
+    Ok(signed.collect())
+}
+
+/// When signatures made now begin, end and are due for renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) inception: u32,
+    pub(crate) expiration: u32,
+    /// None when they last as long as the certificate does: nothing to renew.
+    pub(crate) refresh_at: Option<UnixTime>,
+}
+
+impl Term {
+    /// A signature's term: never past `not_after`; renewed from half of its life, a little earlier by `spread` (any
+    /// number, such as a row's), so that what was signed together is not renewed all at once.
+    pub(crate) fn new(now: UnixTime, not_after: Option<UnixTime>, spread: i64) -> Term {
+        let full = now.saturating_add(SIGNATURE_LIFETIME);
+        let end = not_after.map_or(full, |not_after| not_after.min(full));
+        let early = spread.wrapping_mul(7_919).rem_euclid(SIGNATURE_LIFETIME / 8);
+        let refresh = now.saturating_add(SIGNATURE_LIFETIME / 2 - early);
+        Term {
+            inception: serial_time(now - INCEPTION_SKEW),
+            expiration: serial_time(end),
+            refresh_at: (end == full).then_some(refresh),
+        }
+    }
+}
+
+/// Seconds modulo 2^32, as RRSIG carries them (RFC 4034 section 3.1.5).
+pub(crate) fn serial_time(at: UnixTime) -> u32 {
+    u32::try_from(at.rem_euclid(1 << 32)).unwrap_or(0)
+}
+
+/// Signs an entry's RRsets for the store.
+pub(crate) fn sign(key: &ZoneKey, apex: &Name, rrsets: Vec<(Name, Rrset)>, term: Term) -> Result<Vec<SignedRecord>, Error> {
+    rrsets
+        .into_iter()
+        .map(|(owner, rrset)| {
+            let signed = key.sign(apex, &owner, &rrset, term.inception, term.expiration)?;
+            Ok(SignedRecord { owner, rtype: rrset.rtype, ttl: rrset.ttl, rrsig: signed.rrsig })
+        })
+        .collect()
+}
+
+/// SOA, NS and DNSKEY of a zone, signed.
+pub(crate) fn apex(
+    domain: &DomainName,
+    settings: &Settings,
+    serial: u32,
+    key: &ZoneKey,
+    term: Term,
+) -> Result<Vec<SignedRrset>, Error> {
+    let apex = settings.apex(domain);
+    let servers = settings.server_names()?;
+    let dnskey = Rrset::new(RecordType::DNSKEY, APEX_TTL, vec![key.dnskey()])?;
+    let ns = Rrset::new(RecordType::NS, APEX_TTL, servers.iter().map(ns).collect())?;
+    [soa_rrset(domain, settings, serial)?, ns, dnskey]
+        .into_iter()
+        .map(|rrset| Ok(key.sign(&apex, &apex, &rrset, term.inception, term.expiration)?))
+        .collect()
+}
+
+/// Puts a new serial into a zone's apex and signs the SOA.
+pub(crate) fn bump(
+    domain: &DomainName,
+    settings: &Settings,
+    serial: u32,
+    key: &ZoneKey,
+    term: Term,
+    apex_rrsets: &mut Vec<SignedRrset>,
+) -> Result<(), Error> {
+    let apex = settings.apex(domain);
+    let soa = key.sign(&apex, &apex, &soa_rrset(domain, settings, serial)?, term.inception, term.expiration)?;
+    apex_rrsets.retain(|signed| signed.rrset.rtype != RecordType::SOA);
+    apex_rrsets.insert(0, soa);
+    Ok(())
+}
+
+fn soa_rrset(domain: &DomainName, settings: &Settings, serial: u32) -> Result<Rrset, Error> {
+    let servers = settings.server_names()?;
+    let mname = servers.first().cloned().ok_or_else(|| Error::Setting("a zone needs a name server".into()))?;
+    let rname = domain.name().prepend(b"hostmaster")?;
+    let data = Soa {
+        mname,
+        rname,
+        serial,
+        refresh: SOA_REFRESH,
+        retry: SOA_RETRY,
+        expire: SOA_EXPIRE,
+        // RFC 2308 section 4: how long a denial is believed, so how long a first certificate stays unseen.
+        minimum: settings.ttl,
+    };
+    Ok(Rrset::new(RecordType::SOA, APEX_TTL, vec![soa(&data)])?)
+}
+
+/// The layout of the two encodings below.
+const FORMAT: u8 = 1;
+
+/// Writes signed records for the store: the format's number, then for each owner, type, TTL and RRSIG RDATA.
+pub(crate) fn encode(records: &[SignedRecord]) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    for record in records {
+        put(&mut out, record.owner.as_wire());
+        out.extend_from_slice(&record.rtype.0.to_be_bytes());
+        out.extend_from_slice(&record.ttl.to_be_bytes());
+        put(&mut out, &record.rrsig);
+    }
+    out
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode(blob: &[u8]) -> Result<Vec<SignedRecord>, Error> {
+    let mut input = open(blob)?;
+    let mut records = Vec::new();
+    while !input.is_empty() {
+        let owner = Name::from_wire(take(&mut input)?)?;
+        let (rtype, ttl) = (RecordType(number(&mut input)?), u32::from_be_bytes(array(&mut input)?));
+        records.push(SignedRecord { owner, rtype, ttl, rrsig: Arc::from(take(&mut input)?) });
+    }
+    Ok(records)
+}
+
+/// Writes whole signed RRsets for the store: those of an apex.
+pub(crate) fn encode_rrsets(rrsets: &[SignedRrset]) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    for signed in rrsets {
+        out.extend_from_slice(&signed.rrset.rtype.0.to_be_bytes());
+        out.extend_from_slice(&signed.rrset.ttl.to_be_bytes());
+        let rdata = signed.rrset.rdata();
+        out.extend_from_slice(&u16::try_from(rdata.len()).unwrap_or(u16::MAX).to_be_bytes());
+        for one in rdata {
+            put(&mut out, one);
+        }
+        put(&mut out, &signed.rrsig);
+    }
+    out
+}
+
+/// Reads what [`encode_rrsets`] wrote.
+pub(crate) fn decode_rrsets(blob: &[u8]) -> Result<Vec<SignedRrset>, Error> {
+    let mut input = open(blob)?;
+    let mut rrsets = Vec::new();
+    while !input.is_empty() {
+        let (rtype, ttl) = (RecordType(number(&mut input)?), u32::from_be_bytes(array(&mut input)?));
+        let count = number(&mut input)?;
+        let rdata = (0..count).map(|_| Ok(Arc::from(take(&mut input)?))).collect::<Result<Vec<Rdata>, Error>>()?;
+        rrsets.push(SignedRrset { rrset: Rrset::new(rtype, ttl, rdata)?, rrsig: Arc::from(take(&mut input)?) });
+    }
+    Ok(rrsets)
+}
+
+fn put(out: &mut Vec<u8>, octets: &[u8]) {
+    // RDATA and names never exceed 65535 octets (RFC 1035 section 3.2.1); both types enforce it.
+    out.extend_from_slice(&u16::try_from(octets.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(octets);
+}
+
+fn open(blob: &[u8]) -> Result<&[u8], Error> {
+    match blob.split_first() {
+        None => Ok(blob),
+        Some((&FORMAT, rest)) => Ok(rest),
+        Some((format, _)) => Err(Error::Corrupt(format!("signatures in format {format}"))),
+    }
+}
+
+fn take<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Error> {
+    let length = usize::from(number(input)?);
+    let (octets, rest) = input.split_at_checked(length).ok_or_else(cut)?;
+    *input = rest;
+    Ok(octets)
+}
+
+fn number(input: &mut &[u8]) -> Result<u16, Error> {
+    Ok(u16::from_be_bytes(array(input)?))
+}
+
+fn array<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Error> {
+    let (octets, rest) = input.split_first_chunk::<N>().ok_or_else(cut)?;
+    *input = rest;
+    Ok(*octets)
+}
+
+fn cut() -> Error {
+    Error::Corrupt("signatures end in the middle".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_never_outlives_the_certificate_and_is_renewed_from_half_of_its_life() {
+        let now = 1_800_000_000;
+        for spread in 0..1_000 {
+            let term = Term::new(now, Some(now + 90 * 86_400), spread);
+            assert_eq!(term.expiration, (now + SIGNATURE_LIFETIME) as u32);
+            assert_eq!(term.inception, (now - 3_600) as u32);
+            let refresh = term.refresh_at.unwrap();
+            assert!(refresh <= now + SIGNATURE_LIFETIME / 2 && refresh >= now + SIGNATURE_LIFETIME * 3 / 8);
+        }
+        let last = Term::new(now, Some(now + 86_400), 0);
+        assert_eq!((last.expiration, last.refresh_at), ((now + 86_400) as u32, None));
+    }
+
+    #[test]
+    fn times_wrap_at_2_to_the_32() {
+        assert_eq!(serial_time((1 << 32) + 5), 5);
+        let term = Term::new((1 << 32) - 10, None, 0);
+        assert_eq!(term.expiration, (SIGNATURE_LIFETIME - 10) as u32);
+    }
+
+    #[test]
+    fn owner_names_of_people_and_of_the_domain() {
+        let settings = |hosting| Settings { hosting, ..Settings::for_domain(&DomainName::parse("example.org").unwrap()) };
+        let text = |list: Vec<(Name, RecordType)>| -> Vec<String> {
+            list.into_iter().map(|(name, rtype)| format!("{name} {rtype}")).collect()
+        };
+        let alice = Address::parse("alice@example.org").unwrap();
+        let spelled = [Address::parse("Alice@example.org").unwrap()];
+        assert_eq!(owners(&settings(Hosting::Smimecert), &alice, &[]).len(), 1);
+        assert_eq!(owners(&settings(Hosting::Smimecert), &alice, &spelled).len(), 2, "exact and lower case");
+        let exact_only = Settings { lower_case: false, ..settings(Hosting::Smimecert) };
+        assert_eq!(owners(&exact_only, &alice, &spelled), [(smimea_owner(&spelled[0]), RecordType::SMIMEA)]);
+        let mail = text(owners(&settings(Hosting::Mail), &alice, &spelled));
+        assert!(mail.contains(&"alice.example.org. CERT".to_string()), "{mail:?}");
+        let authority = Address::domain_authority(&DomainName::parse("example.org").unwrap());
+        let domain = text(owners(&settings(Hosting::Mail), &authority, &[]));
+        assert!(domain.contains(&"*._smimecert.example.org. SMIMEA".to_string()), "{domain:?}");
+        assert!(domain.contains(&"example.org. CERT".to_string()), "{domain:?}");
+    }
+
+    #[test]
+    fn records_round_trip_and_cut_ones_are_errors() {
+        let owner = smimea_owner(&Address::parse("hugh@example.com").unwrap());
+        let records = [SignedRecord { owner, rtype: RecordType::SMIMEA, ttl: 300, rrsig: Arc::from([1u8; 107]) }];
+        let blob = encode(&records);
+        let back = decode(&blob).unwrap();
+        assert_eq!((back[0].owner.clone(), back[0].ttl, &back[0].rrsig), (records[0].owner.clone(), 300, &records[0].rrsig));
+        for end in 2..blob.len() {
+            assert!(decode(&blob[..end]).is_err(), "cut at {end}");
+        }
+        assert!(decode(&[9]).is_err());
+        assert!(decode(&[]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,469 @@
+//! Every SQL statement of certdir's embedded store (SQLite in WAL mode). Nobody outside this crate sees it: callers know
+//! [`crate::Store`], so that another database can join beside this module.
+//! Here is what a transaction loads and saves and what a follower reads; [`reading`] has the look-ups of people,
+//! [`token`] the tokens.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certdir_certificate::UnixTime;
+use certdir_zones::rdata::smimea;
+use certdir_zones::{Address, DomainName, Usage};
+use sqlx::query_builder::QueryBuilder;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Row, Sqlite};
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::lifecycle::Purposes;
+use crate::records;
+use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
+
+pub(crate) mod reading;
+pub(crate) mod token;
+
+/// Rows in one statement; SQLite takes 32,766 parameters, the widest row here has 13.
+const ROWS: usize = 500;
+/// How long a writer waits for another process's transaction.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// The database's pools: one writer, several readers.
+#[derive(Clone)]
+pub(crate) struct Sqlite3 {
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+    options: SqliteConnectOptions,
+}
+
+impl Sqlite3 {
+    pub(crate) async fn open(file: &Path) -> Result<Sqlite3, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: what was acknowledged survives the loss of power, not only of the process.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!("migrations/sqlite").run(&writer).await?;
+        let reading = options.clone().read_only(true).create_if_missing(false);
+        let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(reading.clone());
+        Ok(Sqlite3 { writer, readers, options: reading })
+    }
+
+    /// A connection of its own for a follower: `data_version` counts the commits of others.
+    pub(crate) async fn follower(&self) -> Result<SqliteConnection, Error> {
+        use sqlx::ConnectOptions;
+        Ok(self.options.connect().await?)
+    }
+}
+
+/// The store's counters.
+pub(crate) struct Meta {
+    pub(crate) version: u64,
+    pub(crate) revision: u64,
+    pub(crate) next_id: i64,
+}
+
+pub(crate) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?)
+}
+
+pub(crate) async fn meta(connection: &mut SqliteConnection) -> Result<Meta, Error> {
+    let row = sqlx::query("SELECT version, revision, next_id FROM meta").fetch_one(connection).await?;
+    Ok(Meta { version: unsigned(&row, 0)?, revision: unsigned(&row, 1)?, next_id: row.try_get(2)? })
+}
+
+/// The domains of a list that are hosted.
+pub(crate) async fn domains(connection: &mut SqliteConnection, names: &[DomainName]) -> Result<Vec<DomainRow>, Error> {
+    let mut rows = Vec::new();
+    for chunk in names.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE name IN ("));
+        list(&mut query, chunk.iter().map(|name| name.as_str()));
+        rows.extend(query.build().fetch_all(&mut *connection).await?);
+    }
+    rows.iter().map(domain).collect()
+}
+
+/// Every hosted domain, in order.
+pub(crate) async fn all_domains(connection: &mut SqliteConnection) -> Result<Vec<DomainRow>, Error> {
+    let sql = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} ORDER BY name")).into_sql();
+    sqlx::query(sql).fetch_all(connection).await?.iter().map(domain).collect()
+}
+
+/// The domains changed since a revision.
+pub(crate) async fn changed_domains(connection: &mut SqliteConnection, since: u64) -> Result<Vec<DomainRow>, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE revision > "));
+    query.push_bind(signed(since)?);
+    query.build().fetch_all(connection).await?.iter().map(domain).collect()
+}
+
+const SELECT_DOMAIN: &str = "SELECT id, name, settings, serial, apex, refresh_at, added_at FROM domain";
+
+fn domain(row: &SqliteRow) -> Result<DomainRow, Error> {
+    let settings: &str = row.try_get(2)?;
+    Ok(DomainRow {
+        id: row.try_get(0)?,
+        name: DomainName::parse(row.try_get(1)?)?,
+        settings: serde_json::from_str(settings).map_err(|error| Error::Corrupt(format!("settings: {error}")))?,
+        serial: u32::try_from(row.try_get::<i64, _>(3)?).map_err(|_| Error::Corrupt("a serial".into()))?,
+        apex: records::decode_rrsets(row.try_get(4)?)?,
+        refresh_at: row.try_get(5)?,
+        added_at: row.try_get(6)?,
+    })
+}
+
+/// The entries of a list of mailboxes, each with all its certificates.
+pub(crate) async fn entries(connection: &mut SqliteConnection, mailboxes: &[Address]) -> Result<Vec<EntryRow>, Error> {
+    let mut entries = Vec::new();
+    for chunk in mailboxes.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT_ENTRY);
+        query.push(JOIN_CERTIFICATE).push(" WHERE e.address IN (");
+        list(&mut query, chunk.iter().map(ToString::to_string));
+        query.push(ORDER_ENTRY);
+        let mut joined = Joined::default();
+        for row in query.build().fetch_all(&mut *connection).await? {
+            entries.extend(joined.add(&row)?);
+        }
+        entries.extend(joined.finish());
+    }
+    Ok(entries)
+}
+
+/// Calls `each` with every entry changed since a revision, with its visible certificates only.
+pub(crate) async fn changed_entries(
+    connection: &mut SqliteConnection,
+    since: u64,
+    mut each: impl FnMut(EntryRow) -> Result<(), Error>,
+) -> Result<(), Error> {
+    use futures_util::TryStreamExt;
+    let mut query = QueryBuilder::<Sqlite>::new(SELECT_ENTRY);
+    query.push(VISIBLE_ONLY).push(JOIN_CERTIFICATE);
+    if since > 0 {
+        query.push(" WHERE e.revision > ").push_bind(signed(since)?);
+    }
+    query.push(ORDER_ENTRY);
+    let mut rows = query.build().fetch(connection);
+    let mut joined = Joined::default();
+    while let Some(row) = rows.try_next().await? {
+        if let Some(entry) = joined.add(&row)? {
+            each(entry)?;
+        }
+    }
+    joined.finish().map_or(Ok(()), each)
+}
+
+const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, \
+     b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
+     b.added_version, b.ended_at, b.reason, \
+     c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, c.subject, c.issuer, c.serial_hex, c.key_name \
+     FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
+const VISIBLE_ONLY: &str = " AND b.visible = 1";
+const JOIN_CERTIFICATE: &str = " LEFT JOIN certificate c ON c.id = b.certificate_id";
+const ORDER_ENTRY: &str = " ORDER BY e.id, b.restored DESC, c.not_before DESC, c.sha256 DESC";
+
+/// Puts the rows of the join together again: those of one entry follow each other.
+#[derive(Default)]
+struct Joined {
+    open: Option<EntryRow>,
+}
+
+impl Joined {
+    fn add(&mut self, row: &SqliteRow) -> Result<Option<EntryRow>, Error> {
+        let id: i64 = row.try_get(0)?;
+        let mut done = None;
+        if self.open.as_ref().is_none_or(|open| open.id != id) {
+            done = self.open.replace(EntryRow {
+                id,
+                domain_id: row.try_get(1)?,
+                address: Address::parse(row.try_get(2)?)?,
+                version: unsigned(row, 3)?,
+                changed_at: row.try_get(4)?,
+                records: records::decode(row.try_get(5)?)?,
+                refresh_at: row.try_get(6)?,
+                due_at: row.try_get(7)?,
+                bindings: Vec::new(),
+            });
+        }
+        if let Some(certificate_id) = row.try_get::<Option<i64>, _>(8)?
+            && let Some(open) = &mut self.open
+        {
+            open.bindings.push(binding(row, certificate_id)?);
+        }
+        Ok(done)
+    }
+
+    fn finish(self) -> Option<EntryRow> {
+        self.open
+    }
+}
+
+fn binding(row: &SqliteRow, certificate_id: i64) -> Result<Binding, Error> {
+    let spellings: &str = row.try_get(9)?;
+    let state: &str = row.try_get(14)?;
+    Ok(Binding {
+        certificate: Arc::new(certificate(row, certificate_id, 20)?),
+        spellings: spellings.lines().map(Address::parse).collect::<Result<_, _>>()?,
+        asserted: row.try_get(10)?,
+        purposes: Purposes(row.try_get(11)?),
+        slot: row.try_get(12)?,
+        restored: row.try_get(13)?,
+        state: State::parse(state).ok_or_else(|| Error::Corrupt(format!("state {state}")))?,
+        visible: row.try_get(15)?,
+        added_at: row.try_get(16)?,
+        added_version: unsigned(row, 17)?,
+        ended_at: row.try_get(18)?,
+        reason: row.try_get(19)?,
+    })
+}
+
+fn certificate(row: &SqliteRow, id: i64, first: usize) -> Result<CertificateRow, Error> {
+    let sha256: &[u8] = row.try_get(first)?;
+    let usage = match row.try_get::<i64, _>(first + 1)? {
+        2 => Usage::DaneTa,
+        _ => Usage::DaneEe,
+    };
+    Ok(CertificateRow {
+        id,
+        sha256: sha256.try_into().map_err(|_| Error::Corrupt("a certificate's digest".into()))?,
+        usage,
+        rdata: smimea(usage, row.try_get(first + 2)?),
+        not_before: row.try_get(first + 3)?,
+        not_after: row.try_get(first + 4)?,
+        common_name: row.try_get(first + 5)?,
+        subject: row.try_get(first + 6)?,
+        issuer: row.try_get(first + 7)?,
+        serial_hex: row.try_get(first + 8)?,
+        key_name: row.try_get(first + 9)?,
+    })
+}
+
+/// The certificates of a list of digests that are known.
+pub(crate) async fn certificates(
+    connection: &mut SqliteConnection,
+    digests: &[[u8; 32]],
+) -> Result<HashMap<[u8; 32], Arc<CertificateRow>>, Error> {
+    let mut found = HashMap::new();
+    for chunk in digests.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT id, sha256, usage, der, not_before, not_after, common_name, subject, issuer, serial_hex, key_name \
+             FROM certificate WHERE sha256 IN (",
+        );
+        list(&mut query, chunk.iter().map(|digest| digest.to_vec()));
+        for row in query.build().fetch_all(&mut *connection).await? {
+            let known = certificate(&row, row.try_get(0)?, 1)?;
+            found.insert(known.sha256, Arc::new(known));
+        }
+    }
+    Ok(found)
+}
+
+/// The mailboxes a certificate was ever taken for.
+pub(crate) async fn mailboxes_of(connection: &mut SqliteConnection, sha256: &[u8; 32]) -> Result<Vec<Address>, Error> {
+    addresses(
+        sqlx::query(
+            "SELECT e.address FROM certificate c JOIN binding b ON b.certificate_id = c.id \
+             JOIN entry e ON e.id = b.entry_id WHERE c.sha256 = ? ORDER BY e.id",
+        )
+        .bind(sha256.to_vec())
+        .fetch_all(connection)
+        .await?,
+    )
+}
+
+/// Mailboxes with something to do: a certificate begins or ends, a signature is to be renewed. The most urgent first.
+pub(crate) async fn due(connection: &mut SqliteConnection, now: UnixTime, limit: u32) -> Result<Vec<Address>, Error> {
+    let mut found = addresses(
+        sqlx::query("SELECT address FROM entry WHERE due_at <= ? ORDER BY due_at LIMIT ?")
+            .bind(now)
+            .bind(limit)
+            .fetch_all(&mut *connection)
+            .await?,
+    )?;
+    let rest = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
+    found.extend(addresses(
+        sqlx::query("SELECT address FROM entry WHERE refresh_at <= ? ORDER BY refresh_at LIMIT ?")
+            .bind(now)
+            .bind(rest)
+            .fetch_all(connection)
+            .await?,
+    )?);
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Domains whose apex signatures are to be renewed.
+pub(crate) async fn due_domains(connection: &mut SqliteConnection, now: UnixTime, limit: u32) -> Result<Vec<DomainName>, Error> {
+    sqlx::query("SELECT name FROM domain WHERE refresh_at <= ? ORDER BY refresh_at LIMIT ?")
+        .bind(now)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(|row| Ok(DomainName::parse(row.try_get(0)?)?))
+        .collect()
+}
+
+fn addresses(rows: Vec<SqliteRow>) -> Result<Vec<Address>, Error> {
+    rows.iter().map(|row| Ok(Address::parse(row.try_get(0)?)?)).collect()
+}
+
+/// Adds a domain's row; its other columns are written with the batch.
+pub(crate) async fn insert_domain(connection: &mut SqliteConnection, row: &DomainRow) -> Result<(), Error> {
+    let settings = serde_json::to_string(&row.settings).map_err(|error| Error::Corrupt(error.to_string()))?;
+    sqlx::query(
+        "INSERT INTO domain (id, name, settings, serial, apex, refresh_at, revision, added_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+    )
+    .bind(row.id)
+    .bind(row.name.as_str())
+    .bind(settings)
+    .bind(row.serial)
+    .bind(records::encode_rrsets(&row.apex))
+    .bind(row.refresh_at)
+    .bind(row.added_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes what a batch changed.
+pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revision: u64) -> Result<(), Error> {
+    let revision = signed(revision)?;
+    for chunk in batch.new_certificates.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO certificate (id, sha256, usage, der, not_before, not_after, common_name, subject, issuer, serial_hex, key_name) ",
+        );
+        query.push_values(chunk, |mut row, certificate| {
+            let der = certificate.rdata.get(certdir_zones::rdata::SMIMEA_PREFIX..).unwrap_or_default();
+            row.push_bind(certificate.id)
+                .push_bind(certificate.sha256.to_vec())
+                .push_bind(certificate.usage as u8)
+                .push_bind(der.to_vec())
+                .push_bind(certificate.not_before)
+                .push_bind(certificate.not_after)
+                .push_bind(certificate.common_name.clone())
+                .push_bind(certificate.subject.clone())
+                .push_bind(certificate.issuer.clone())
+                .push_bind(certificate.serial_hex.clone())
+                .push_bind(certificate.key_name.clone());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    let entries: Vec<&EntryRow> = batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
+    for chunk in entries.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO entry (id, domain_id, address, version, changed_at, records, refresh_at, due_at, revision) ",
+        );
+        query.push_values(chunk, |mut row, entry| {
+            row.push_bind(entry.id)
+                .push_bind(entry.domain_id)
+                .push_bind(entry.address.to_string())
+                .push_bind(i64::try_from(entry.version).unwrap_or(i64::MAX))
+                .push_bind(entry.changed_at)
+                .push_bind(records::encode(&entry.records))
+                .push_bind(entry.refresh_at)
+                .push_bind(entry.due_at)
+                .push_bind(revision);
+        });
+        query.push(
+            " ON CONFLICT (id) DO UPDATE SET version = excluded.version, changed_at = excluded.changed_at, \
+             records = excluded.records, refresh_at = excluded.refresh_at, due_at = excluded.due_at, revision = excluded.revision",
+        );
+        query.build().execute(&mut *connection).await?;
+    }
+    let bindings: Vec<(i64, &Binding)> =
+        entries.iter().flat_map(|entry| entry.bindings.iter().map(|binding| (entry.id, binding))).collect();
+    for chunk in bindings.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO binding (entry_id, certificate_id, spellings, asserted, purposes, slot, restored, state, visible, \
+             added_at, added_version, ended_at, reason) ",
+        );
+        query.push_values(chunk, |mut row, (entry_id, binding)| {
+            let spellings: Vec<String> = binding.spellings.iter().map(ToString::to_string).collect();
+            row.push_bind(*entry_id)
+                .push_bind(binding.certificate.id)
+                .push_bind(spellings.join("\n"))
+                .push_bind(binding.asserted)
+                .push_bind(binding.purposes.0)
+                .push_bind(binding.slot.clone())
+                .push_bind(binding.restored)
+                .push_bind(binding.state.as_str())
+                .push_bind(binding.visible)
+                .push_bind(binding.added_at)
+                .push_bind(i64::try_from(binding.added_version).unwrap_or(i64::MAX))
+                .push_bind(binding.ended_at)
+                .push_bind(binding.reason.clone());
+        });
+        query.push(
+            " ON CONFLICT (entry_id, certificate_id) DO UPDATE SET spellings = excluded.spellings, restored = excluded.restored, \
+             state = excluded.state, visible = excluded.visible, ended_at = excluded.ended_at, reason = excluded.reason",
+        );
+        query.build().execute(&mut *connection).await?;
+    }
+    for hosted in batch.domains.values().filter(|hosted| hosted.dirty) {
+        sqlx::query("UPDATE domain SET serial = ?, apex = ?, refresh_at = ?, revision = ? WHERE id = ?")
+            .bind(hosted.row.serial)
+            .bind(records::encode_rrsets(&hosted.row.apex))
+            .bind(hosted.row.refresh_at)
+            .bind(revision)
+            .bind(hosted.row.id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for chunk in batch.publications.chunks(ROWS) {
+        let mut query =
+            QueryBuilder::<Sqlite>::new("INSERT INTO publication (version, at, domain_id, action, commitment) ");
+        query.push_values(chunk, |mut row, publication| {
+            row.push_bind(i64::try_from(publication.version).unwrap_or(i64::MAX))
+                .push_bind(batch.now)
+                .push_bind(publication.domain_id)
+                .push_bind(publication.action.as_str())
+                .push_bind(publication.detail.commitment(publication.version, publication.action).to_vec());
+        });
+        query.build().execute(&mut *connection).await?;
+        let mut query =
+            QueryBuilder::<Sqlite>::new("INSERT INTO publication_detail (version, address, sha256, actor, reason, salt) ");
+        query.push_values(chunk, |mut row, publication| {
+            row.push_bind(i64::try_from(publication.version).unwrap_or(i64::MAX))
+                .push_bind(publication.detail.address.clone())
+                .push_bind(publication.detail.sha256.clone())
+                .push_bind(publication.detail.actor.clone())
+                .push_bind(publication.detail.reason.clone())
+                .push_bind(publication.detail.salt.clone());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    sqlx::query("UPDATE meta SET version = ?, revision = ?, next_id = ?")
+        .bind(signed(batch.version)?)
+        .bind(revision)
+        .bind(batch.next_id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) fn unsigned(row: &SqliteRow, column: usize) -> Result<u64, Error> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| Error::Corrupt("a negative number".into()))
+}
+
+pub(crate) fn signed(number: u64) -> Result<i64, Error> {
+    i64::try_from(number).map_err(|_| Error::Corrupt("a number beyond 2^63".into()))
+}
+
+/// Finishes `… IN (` with a bound list.
+fn list<'a, T>(query: &mut QueryBuilder<Sqlite>, values: impl Iterator<Item = T>)
+where
+    T: sqlx::Encode<'a, Sqlite> + sqlx::Type<Sqlite> + 'a,
+{
+    let mut separated = query.separated(", ");
+    for value in values {
+        separated.push_bind(value);
+    }
+    separated.push_unseparated(")");
+}

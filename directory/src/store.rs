@@ -1,0 +1,506 @@
+//! [`Store`]: everything that changes the directory. One transaction for each acknowledged batch: check, write, sign,
+//! append to the log, commit, wake the followers. Whatever fails before the commit leaves the world as it was.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use certdir_certificate::UnixTime;
+use certdir_zones::{Address, DomainName, Name, ZoneKey};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::watch;
+
+use crate::authority::{self, Authority, Role, TokenRow};
+use crate::batch::{Batch, Hosted, Loaded, item, refused};
+use crate::domain::Settings;
+use crate::error::Error;
+use crate::intake::{Candidate, PublishOptions, Submission};
+use crate::keys;
+use crate::log::{Action, Publication};
+use crate::published::Version;
+use crate::records::{self, Term};
+use crate::report::{Item, Outcome, Report};
+use crate::rows::{DomainRow, State};
+use crate::sqlite::{self, Sqlite3};
+
+/// Everything that changes the directory. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) data: Arc<PathBuf>,
+    pub(crate) database: Sqlite3,
+    /// The revision of this process's newest commit; wakes followers without a poll.
+    committed: Arc<watch::Sender<u64>>,
+    keys: Arc<Mutex<HashMap<Name, Arc<ZoneKey>>>>,
+}
+
+/// What to take back.
+#[derive(Debug, Clone)]
+pub enum WithdrawTarget {
+    /// All that is current or staged of a mailbox.
+    Mailbox(Address),
+    /// One certificate, of every mailbox, by its SHA-256.
+    Certificate([u8; 32]),
+}
+
+/// A certificate in the history of a mailbox.
+#[derive(Debug, Clone, Serialize)]
+pub struct HistoryRow {
+    /// The mailbox, in lower case.
+    pub address: String,
+    /// How it is written in the certificate or by the publisher.
+    pub spellings: Vec<String>,
+    /// The publisher says that it is this mailbox's, not the certificate.
+    pub asserted: bool,
+    /// Where it stands in its life.
+    pub state: State,
+    /// Whether the world sees it.
+    pub visible: bool,
+    /// When it was taken, Unix seconds.
+    pub added_at: UnixTime,
+    /// The Version of that.
+    pub added_version: Version,
+    /// When it ceased to be current.
+    pub ended_at: Option<UnixTime>,
+    /// Why, where somebody said.
+    pub reason: Option<String>,
+    /// SHA-256 of the DER, hexadecimal.
+    pub sha256: String,
+    /// Subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// Issuer.
+    pub issuer: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Kind and size of the key.
+    pub key: String,
+    /// Not valid before, Unix seconds.
+    pub not_before: UnixTime,
+    /// Not valid after, Unix seconds.
+    pub not_after: UnixTime,
+    /// The certificate itself.
+    #[serde(skip)]
+    pub der: Vec<u8>,
+}
+
+/// Which certificates to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Only this domain's.
+    pub domain: Option<DomainName>,
+    /// Only those in this state; without it, current and staged ones.
+    pub state: Option<State>,
+    /// Only visible ones that end before.
+    pub ends_before: Option<UnixTime>,
+    /// Continue after this domain and address.
+    pub after: Option<(String, String)>,
+}
+
+/// A hosted domain, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct DomainStatus {
+    /// The mail domain.
+    pub name: String,
+    /// The zone's apex.
+    pub apex: String,
+    /// How it is published.
+    pub settings: Settings,
+    /// The zone's SOA serial.
+    pub serial: u32,
+    /// When it was added, Unix seconds.
+    pub added_at: UnixTime,
+    /// NS records for the parent zone, in master-file form.
+    pub ns: Vec<String>,
+    /// The DS record for the parent zone, in master-file form.
+    pub ds: String,
+    /// Certificates by state.
+    pub certificates: Vec<(State, u64)>,
+}
+
+/// Mailboxes in one transaction of upkeep: short, so that publishers hardly wait.
+const UPKEEP_BATCH: u32 = 250;
+/// The longest reason for a withdrawal and name of a token, in octets.
+const MAX_NOTE: usize = 500;
+/// The database's file in the data folder.
+const FILE: &str = "certdir.db";
+
+impl Store {
+    /// Opens the store of a data folder; makes both where they are missing.
+    pub async fn open(data: &Path) -> Result<Store, Error> {
+        keys::private_folder(data)?;
+        let database = Sqlite3::open(&data.join(FILE)).await?;
+        Ok(Store {
+            data: Arc::new(data.to_path_buf()),
+            database,
+            committed: Arc::new(watch::Sender::new(0)),
+            keys: Arc::default(),
+        })
+    }
+
+    /// Whether a data folder has a store.
+    pub fn exists(data: &Path) -> bool {
+        data.join(FILE).exists()
+    }
+
+    /// Publishes a batch in one transaction. Certificates that cannot be taken are refused one by one in the report; an
+    /// error means that nothing at all was taken.
+    pub async fn publish(
+        &self,
+        submissions: Vec<Submission>,
+        options: PublishOptions,
+        authority: &Authority,
+        now: UnixTime,
+    ) -> Result<Report, Error> {
+        let read: Vec<_> = submissions.into_iter().map(|s| (Candidate::read(&s.der), s.origin)).collect();
+        let candidates = || read.iter().filter_map(|(candidate, _)| candidate.as_ref().ok());
+        let domains: BTreeSet<DomainName> =
+            candidates().flat_map(|candidate| candidate.domains(&options)).cloned().collect();
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut batch = self.load(&mut transaction, domains, authority.actor(), now).await?;
+        let hosted = |domain: &DomainName| batch.domains.contains_key(domain);
+        let claims: Vec<_> = read
+            .iter()
+            .map(|(candidate, _)| {
+                let candidate = candidate.as_ref().map_err(Clone::clone)?;
+                candidate.claims(&options, &hosted, authority, now)
+            })
+            .collect();
+        let mailboxes: BTreeSet<Address> =
+            claims.iter().flatten().flat_map(|claims| claims.mailboxes.keys()).cloned().collect();
+        self.load_entries(&mut transaction, &mut batch, mailboxes).await?;
+        let digests: Vec<[u8; 32]> = candidates().map(|candidate| *candidate.certificate.sha256()).collect();
+        batch.certificates = sqlite::certificates(&mut transaction, &digests).await?;
+        let mut items = Vec::with_capacity(read.len());
+        for ((candidate, origin), claims) in read.iter().zip(claims) {
+            items.push(match (candidate, claims) {
+                (Ok(candidate), Ok(claims)) => batch.publish(origin, candidate, claims, options.restore)?,
+                (Ok(candidate), Err(refusal)) => refused(item(origin, &candidate.certificate), &refusal),
+                (Err(refusal), _) => refused(nothing(origin), refusal),
+            });
+        }
+        let version = batch.version;
+        if options.dry_run {
+            transaction.rollback().await?;
+        } else {
+            self.commit(transaction, batch).await?;
+        }
+        Ok(Report { version, dry_run: options.dry_run, items })
+    }
+
+    /// Takes certificates back.
+    pub async fn withdraw(
+        &self,
+        target: WithdrawTarget,
+        reason: Option<String>,
+        authority: &Authority,
+        now: UnixTime,
+    ) -> Result<Report, Error> {
+        let reason = reason.as_deref().map(|text| note(text, "a reason")).transpose()?;
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let (mailboxes, only, called) = match &target {
+            WithdrawTarget::Mailbox(address) => (vec![address.lower_case()], None, address.to_string()),
+            WithdrawTarget::Certificate(sha256) => {
+                (sqlite::mailboxes_of(&mut transaction, sha256).await?, Some(sha256), HEXLOWER.encode(sha256))
+            }
+        };
+        let (allowed, denied): (Vec<Address>, Vec<Address>) =
+            mailboxes.into_iter().partition(|mailbox| authority.may_publish(mailbox.domain()));
+        if let (true, Some(mailbox)) = (allowed.is_empty(), denied.first()) {
+            return Err(Error::Forbidden(format!("withdraw in {}", mailbox.domain())));
+        }
+        let domains = allowed.iter().map(|mailbox| mailbox.domain().clone()).collect();
+        let mut batch = self.load(&mut transaction, domains, authority.actor(), now).await?;
+        self.load_entries(&mut transaction, &mut batch, allowed.iter().cloned().collect()).await?;
+        let mut items = Vec::new();
+        for mailbox in &allowed {
+            items.extend(batch.withdraw(mailbox, only, reason.as_deref())?);
+        }
+        if items.is_empty() {
+            return Err(Error::NotFound(called));
+        }
+        let version = batch.version;
+        self.commit(transaction, batch).await?;
+        Ok(Report { version, dry_run: false, items })
+    }
+
+    /// One step of upkeep: certificates that begin or end, signatures due for renewal. Returns whether more is waiting.
+    pub async fn keep_up(&self, now: UnixTime) -> Result<bool, Error> {
+        // Look before taking the write lock: nearly always there is nothing to do.
+        let mut reader = self.database.readers.acquire().await?;
+        let due = sqlite::due(&mut reader, now, UPKEEP_BATCH).await?;
+        let due_domains = sqlite::due_domains(&mut reader, now, UPKEEP_BATCH).await?;
+        drop(reader);
+        if due.is_empty() && due_domains.is_empty() {
+            return Ok(false);
+        }
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let due = sqlite::due(&mut transaction, now, UPKEEP_BATCH).await?;
+        let mut domains: BTreeSet<DomainName> = due.iter().map(|mailbox| mailbox.domain().clone()).collect();
+        domains.extend(sqlite::due_domains(&mut transaction, now, UPKEEP_BATCH).await?);
+        let more = due.len() >= usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
+        let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
+        self.load_entries(&mut transaction, &mut batch, due.iter().cloned().collect()).await?;
+        for mailbox in &due {
+            batch.keep_up(mailbox)?;
+        }
+        self.commit(transaction, batch).await?;
+        Ok(more)
+    }
+
+    /// Hosts a domain from now on. Its zone key is made, durable, before the domain is.
+    pub async fn add_domain(
+        &self,
+        name: &DomainName,
+        settings: Settings,
+        authority: &Authority,
+        now: UnixTime,
+    ) -> Result<DomainStatus, Error> {
+        administer(authority, "add domains")?;
+        let settings = settings.checked()?;
+        let apex = settings.apex(name);
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut batch = self.load(&mut transaction, BTreeSet::from([name.clone()]), authority.actor(), now).await?;
+        if batch.domains.contains_key(name) {
+            return Err(Error::DomainExists(name.clone()));
+        }
+        let key = Arc::new(keys::load_or_create(&self.data, &apex)?);
+        let id = batch.next_id;
+        batch.next_id += 1;
+        let term = Term::new(now, None, id);
+        // Above every serial a former life of the zone can have used, had it begun before today.
+        let serial = records::serial_time(now);
+        let row = DomainRow {
+            id,
+            name: name.clone(),
+            apex: records::apex(name, &settings, serial, &key, term)?,
+            settings,
+            serial,
+            refresh_at: term.refresh_at.unwrap_or(now),
+            added_at: now,
+        };
+        sqlite::insert_domain(&mut transaction, &row).await?;
+        let authority_mailbox = Address::domain_authority(name);
+        batch.domains.insert(name.clone(), Hosted { row: row.clone(), key: key.clone(), dirty: true });
+        batch.record(&authority_mailbox, id, Action::DomainAdded, &[], None)?;
+        self.commit(transaction, batch).await?;
+        self.status(row).await
+    }
+
+    /// Every hosted domain, in order.
+    pub async fn domains(&self) -> Result<Vec<DomainStatus>, Error> {
+        let rows = sqlite::all_domains(&mut *self.database.readers.acquire().await?).await?;
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            all.push(self.status(row).await?);
+        }
+        Ok(all)
+    }
+
+    /// A hosted domain.
+    pub async fn domain(&self, name: &DomainName) -> Result<DomainStatus, Error> {
+        let found = sqlite::domains(&mut *self.database.readers.acquire().await?, std::slice::from_ref(name)).await?;
+        let row = found.into_iter().next().ok_or_else(|| Error::UnknownDomain(name.clone()))?;
+        self.status(row).await
+    }
+
+    /// Every certificate a mailbox ever had, newest first.
+    pub async fn history(&self, mailbox: &Address, authority: &Authority) -> Result<Vec<HistoryRow>, Error> {
+        if !authority.may_read(mailbox.domain()) {
+            return Err(Error::Forbidden(format!("read the history of {}", mailbox.domain())));
+        }
+        sqlite::reading::history(&mut *self.database.readers.acquire().await?, &mailbox.lower_case()).await
+    }
+
+    /// The certificates that a filter lets through, at most `limit`, by domain and address.
+    pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<HistoryRow>, Error> {
+        sqlite::reading::list(&mut *self.database.readers.acquire().await?, filter, limit).await
+    }
+
+    /// The log after a Version, oldest first, at most `limit` rows.
+    pub async fn publications_since(&self, since: Version, limit: u32) -> Result<Vec<Publication>, Error> {
+        sqlite::reading::publications(&mut *self.database.readers.acquire().await?, since, limit).await
+    }
+
+    /// Makes a token. The text is shown this once; only a hash is kept.
+    pub async fn add_token(
+        &self,
+        name: &str,
+        role: Role,
+        domains: &[DomainName],
+        authority: &Authority,
+        now: UnixTime,
+    ) -> Result<(TokenRow, String), Error> {
+        administer(authority, "make tokens")?;
+        let name = note(name, "a token's name")?;
+        if role != Role::Admin && domains.is_empty() {
+            return Err(Error::Setting(format!("a {} token needs the domains it is for (--domain)", role.as_str())));
+        }
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let known = sqlite::domains(&mut transaction, domains).await?;
+        if let Some(missing) = domains.iter().find(|domain| !known.iter().any(|row| row.name == **domain)) {
+            return Err(Error::UnknownDomain(missing.clone()));
+        }
+        let (id, text, hash) = authority::generate()?;
+        let row = TokenRow {
+            id,
+            name,
+            role,
+            domains: domains.iter().map(ToString::to_string).collect(),
+            added_at: now,
+            revoked_at: None,
+        };
+        sqlite::token::insert(&mut transaction, &row, &hash).await?;
+        transaction.commit().await?;
+        Ok((row, text))
+    }
+
+    /// Every token there ever was, without its secret.
+    pub async fn tokens(&self, authority: &Authority) -> Result<Vec<TokenRow>, Error> {
+        administer(authority, "list tokens")?;
+        sqlite::token::all(&mut *self.database.readers.acquire().await?).await
+    }
+
+    /// Revokes a token by its public part.
+    pub async fn revoke_token(&self, id: &str, authority: &Authority, now: UnixTime) -> Result<(), Error> {
+        administer(authority, "revoke tokens")?;
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if !sqlite::token::revoke(&mut transaction, id, now).await? {
+            return Err(Error::NotFound(format!("a valid token {}", id.escape_debug())));
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Who bears a token. A wrong, unknown and revoked one are told apart by nobody.
+    pub async fn authenticate(&self, token: &str) -> Result<Authority, Error> {
+        let (id, hash) = authority::split(token).ok_or(Error::BadToken)?;
+        let found = sqlite::token::find(&mut *self.database.readers.acquire().await?, id).await?;
+        // Compared even when there is none, so that the time taken tells nothing.
+        let (kept, role, domains) = found.unwrap_or_else(|| (vec![0; 32], Role::Reader, Vec::new()));
+        if !authority::same(&hash, &kept) {
+            return Err(Error::BadToken);
+        }
+        Ok(Authority::Token { id: id.to_string(), role, domains })
+    }
+
+    /// A receiver of this process's commits, by revision.
+    pub(crate) fn commits(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
+    }
+
+    /// The key of a zone that is hosted.
+    pub(crate) fn key(&self, apex: &Name) -> Result<Arc<ZoneKey>, Error> {
+        // A poisoned lock only means that another thread died while looking; the map stays usable.
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.get(apex) {
+            return Ok(key.clone());
+        }
+        let key = Arc::new(keys::load_existing(&self.data, apex)?);
+        known.insert(apex.clone(), key.clone());
+        Ok(key)
+    }
+
+    async fn load(
+        &self,
+        connection: &mut SqliteConnection,
+        domains: BTreeSet<DomainName>,
+        actor: String,
+        now: UnixTime,
+    ) -> Result<Batch, Error> {
+        let meta = sqlite::meta(connection).await?;
+        let names: Vec<DomainName> = domains.into_iter().collect();
+        let mut batch = Batch {
+            now,
+            actor,
+            version: meta.version,
+            next_id: meta.next_id,
+            domains: Default::default(),
+            entries: HashMap::new(),
+            certificates: HashMap::new(),
+            new_certificates: Vec::new(),
+            publications: Vec::new(),
+        };
+        for row in sqlite::domains(connection, &names).await? {
+            let key = self.key(&row.settings.apex(&row.name))?;
+            batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
+        }
+        Ok(batch)
+    }
+
+    async fn load_entries(
+        &self,
+        connection: &mut SqliteConnection,
+        batch: &mut Batch,
+        mailboxes: BTreeSet<Address>,
+    ) -> Result<(), Error> {
+        let mailboxes: Vec<Address> = mailboxes.into_iter().collect();
+        for row in sqlite::entries(connection, &mailboxes).await? {
+            batch.entries.insert(row.address.clone(), Loaded { row, dirty: false });
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        mut transaction: sqlx::Transaction<'_, sqlx::Sqlite>,
+        mut batch: Batch,
+    ) -> Result<(), Error> {
+        batch.finish()?;
+        let changed = !batch.publications.is_empty()
+            || batch.entries.values().any(|loaded| loaded.dirty)
+            || batch.domains.values().any(|hosted| hosted.dirty);
+        if !changed {
+            return Ok(transaction.rollback().await?);
+        }
+        let revision = sqlite::meta(&mut transaction).await?.revision + 1;
+        sqlite::save(&mut transaction, &batch, revision).await?;
+        transaction.commit().await?;
+        self.committed.send_replace(revision);
+        Ok(())
+    }
+
+    async fn status(&self, row: DomainRow) -> Result<DomainStatus, Error> {
+        let apex = row.settings.apex(&row.name);
+        let ds = self.key(&apex)?.ds(&apex);
+        let certificates = sqlite::reading::states(&mut *self.database.readers.acquire().await?, &row.name).await?;
+        Ok(DomainStatus {
+            name: row.name.to_string(),
+            apex: apex.to_string(),
+            ns: row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect(),
+            ds: format!("{apex} IN DS {}", certdir_zones::text::presentation(certdir_zones::RecordType::DS, &ds)),
+            settings: row.settings,
+            serial: row.serial,
+            added_at: row.added_at,
+            certificates,
+        })
+    }
+}
+
+fn administer(authority: &Authority, what: &str) -> Result<(), Error> {
+    if authority.may_administer() { Ok(()) } else { Err(Error::Forbidden(what.into())) }
+}
+
+/// A short text for people, on one line.
+fn note(text: &str, what: &str) -> Result<String, Error> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > MAX_NOTE || text.chars().any(char::is_control) {
+        return Err(Error::Setting(format!("{what} is one line of 1 to {MAX_NOTE} octets")));
+    }
+    Ok(text.to_string())
+}
+
+/// The report of something that is no certificate.
+fn nothing(origin: &str) -> Item {
+    Item {
+        origin: origin.into(),
+        sha256: None,
+        subject: None,
+        outcome: Outcome::Refused,
+        code: None,
+        message: String::new(),
+        addresses: Vec::new(),
+        warnings: Vec::new(),
+        version: None,
+    }
+}

@@ -1,0 +1,6 @@
+//! The store and its followers, driven as certdir drives them, on throw-away data folders and with a clock of the tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod publishing;
+mod upkeep;
+mod world;

@@ -1,0 +1,86 @@
+//! A moving clock: signatures are renewed, certificates begin and end, and no answer is ever bogus.
+
+use certdir_directory::{Outcome, SIGNATURE_LIFETIME, State, Authority, Action};
+use certdir_zones::{RecordType, smimea_owner, verify};
+
+use crate::world::{DAY, T0, Wanted, World, address};
+
+#[tokio::test]
+async fn no_signature_is_ever_bogus_across_two_lifetimes() {
+    let mut world = World::with_domain("example.org").await;
+    for n in 0..40 {
+        world.publish(world.person(&format!("p{n}@example.org"), T0 - DAY)).await;
+    }
+    let ends = T0 + SIGNATURE_LIFETIME + 5_000;
+    world.publish(world.issue(Wanted { addresses: &["ends@example.org"], to: ends, ..Wanted::default() })).await;
+    let (mut serials, mut renewed) = (Vec::new(), std::collections::BTreeMap::<i64, usize>::new());
+    let mut last = world.published().await;
+    let mut now = T0;
+    while now < T0 + 2 * SIGNATURE_LIFETIME + DAY {
+        now += 3_600;
+        world.set_now(now);
+        while world.store.keep_up(now).await.unwrap() {}
+        let published = world.published().await;
+        let zone = published.zone_for(smimea_owner(&address("p0@example.org")).as_wire()).unwrap().clone();
+        serials.push(zone.serial());
+        let dnskey = zone.key().dnskey();
+        let mut checked = 0;
+        for (owner, node) in zone.names() {
+            for signed in node.rrsets() {
+                verify(&dnskey, owner, signed, now as u32).unwrap_or_else(|e| panic!("{owner} at {}: {e}", now - T0));
+                assert!(signed.expiration() as i64 - now >= 3_600 || now + 3_600 > ends, "{owner} is cut close");
+                checked += 1;
+                let old = last.zone(zone.apex()).and_then(|z| z.get(owner.as_wire()));
+                let same = old.is_some_and(|n| n.rrsets().iter().any(|o| o.rrsig == signed.rrsig));
+                if !same && signed.rrset.rtype == RecordType::SMIMEA {
+                    *renewed.entry(now).or_default() += 1;
+                }
+            }
+        }
+        assert_eq!(checked, 3 + 40 + usize::from(now <= ends));
+        assert_eq!(published.entry(&address("ends@example.org")).is_some(), now <= ends, "at {}", now - T0);
+        last = published;
+    }
+    assert!(serials.windows(2).all(|w| w[0] <= w[1]) && serials.first() < serials.last(), "each renewal moves the serial");
+    assert!(renewed.values().sum::<usize>() >= 120, "each was renewed from half of its life: {renewed:?}");
+    assert!(renewed.len() > 10 && renewed.values().all(|n| *n < 40), "and not all at once: {renewed:?}");
+    let history = world.store.history(&address("ends@example.org"), &Authority::Operator).await.unwrap();
+    assert_eq!(history[0].state, State::Expired);
+    let log = world.store.publications_since(0, 1_000).await.unwrap();
+    assert_eq!(log.iter().filter(|row| row.action == Action::Expired).count(), 1);
+}
+
+#[tokio::test]
+async fn a_staged_certificate_takes_over_by_itself() {
+    let mut world = World::with_domain("example.org").await;
+    let (old, new) = (world.person("a@example.org", T0 - DAY), world.person("a@example.org", T0 + DAY));
+    world.publish(old.clone()).await;
+    assert_eq!(world.publish(new.clone()).await.items[0].outcome, Outcome::Staged);
+    assert_eq!(world.visible("a@example.org").await, [old]);
+    world.set_now(T0 + DAY);
+    world.store.keep_up(T0 + DAY).await.unwrap();
+    assert_eq!(world.visible("a@example.org").await, [new]);
+    let log = world.store.publications_since(2, 10).await.unwrap();
+    assert_eq!(log.iter().map(|row| row.action).collect::<Vec<_>>(), [Action::Staged, Action::Published]);
+}
+
+#[tokio::test]
+async fn a_view_hides_what_has_expired_even_before_upkeep_ran() {
+    let mut world = World::with_domain("example.org").await;
+    let wanted = Wanted { addresses: &["a@example.org"], to: T0 + 100, ..Wanted::default() };
+    world.publish(world.issue(wanted)).await;
+    assert_eq!(world.visible("a@example.org").await.len(), 1);
+    world.set_now(T0 + 101);
+    assert!(world.visible("a@example.org").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_an_error_and_never_emptiness() {
+    let mut world = World::with_domain("example.org").await;
+    world.publish(world.person("a@example.org", T0 - DAY)).await;
+    world.published().await;
+    world.set_now(T0 + 601);
+    let error = world.reader.published().err().unwrap();
+    assert_eq!(error.code(), "stale");
+    assert!(world.reader.cache().load().is_err());
+}
