@@ -34,10 +34,7 @@ impl Address {
     /// Refused: control characters, empty atoms, an empty local part or one of more than [`MAX_LOCAL_PART`] octets, domain
     /// literals.
     pub fn parse(text: &str) -> Result<Address, Error> {
-        let refuse = |reason| Error::Address {
-            text: shortened(text),
-            reason,
-        };
+        let refuse = |reason| Error::Address { text: shortened(text), reason };
         if text.len() > MAX_ADDRESS_TEXT {
             return Err(refuse("it is longer than 4096 octets"));
         }
@@ -58,10 +55,7 @@ impl Address {
         if local.len() > MAX_LOCAL_PART {
             return Err(refuse("the part before the @ is longer than 255 octets"));
         }
-        Ok(Address {
-            domain: DomainName::parse(&domain)?,
-            local: local.into(),
-        })
+        Ok(Address { domain: DomainName::parse(&domain)?, local: local.into() })
     }
 
     /// The local part as it is hashed.
@@ -80,19 +74,13 @@ impl Address {
     /// comparing mailboxes (RFC 8550 section 3); a sender never maps an address before it looks it up.
     #[must_use]
     pub fn lower_case(&self) -> Address {
-        Address {
-            domain: self.domain.clone(),
-            local: self.local.to_lowercase().nfc().collect::<String>().into(),
-        }
+        Address { domain: self.domain.clone(), local: self.local.to_lowercase().nfc().collect::<String>().into() }
     }
 
     /// `domain-confidentiality-authority@<domain>`: the address of the domain-level certificate (RFC 3183 section 4.1).
     #[must_use]
     pub fn domain_authority(domain: &DomainName) -> Address {
-        Address {
-            domain: domain.clone(),
-            local: DOMAIN_AUTHORITY.into(),
-        }
+        Address { domain: domain.clone(), local: DOMAIN_AUTHORITY.into() }
     }
 
     /// Whether this is the address of a domain-level certificate, in any case.
@@ -106,11 +94,7 @@ impl fmt::Display for Address {
     /// `local@domain`, the local part quoted where RFC 5322 wants it; [`Address::parse`] reads it back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
-        if self
-            .local
-            .split('.')
-            .all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
-        {
+        if self.local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext)) {
             f.write_str(&self.local)?;
         } else {
             f.write_char('"')?;
@@ -142,10 +126,7 @@ pub struct DomainName {
 impl DomainName {
     /// Reads a host name (letters, digits, hyphens), also with U-labels (UTS 46, RFC 5891) and with a trailing dot.
     pub fn parse(text: &str) -> Result<DomainName, Error> {
-        let refuse = |reason| Error::Domain {
-            text: shortened(text),
-            reason,
-        };
+        let refuse = |reason| Error::Domain { text: shortened(text), reason };
         // Before mapping, which is not cheap: no A-label form is shorter than a third of its UTF-8.
         if text.len() > MAX_DOMAIN * 4 {
             return Err(refuse("it is too long"));
@@ -153,33 +134,17 @@ impl DomainName {
         let relative = text.strip_suffix('.').unwrap_or(text);
         // CheckFirstLast: hyphens in the third and fourth place occur in real host names.
         let ascii = Uts46::new()
-            .to_ascii(
-                relative.as_bytes(),
-                AsciiDenyList::STD3,
-                Hyphens::CheckFirstLast,
-                DnsLength::Verify,
-            )
-            .map_err(|_| {
-                refuse("it must be a host name: letters, digits and hyphens between dots")
-            })?;
+            .to_ascii(relative.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
+            .map_err(|_| refuse("it must be a host name: letters, digits and hyphens between dots"))?;
         if ascii.len() > MAX_DOMAIN {
-            return Err(refuse(
-                "it is longer than 185 characters, so that the names of RFC 8162 below it do not fit",
-            ));
+            return Err(refuse("it is longer than 185 characters, so that the names of RFC 8162 below it do not fit"));
         }
         // RFC 1123 section 2.1: a host name never looks like an IPv4 address.
-        if ascii
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()))
-        {
+        if ascii.rsplit('.').next().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit())) {
             return Err(refuse("it is a number, not a host name"));
         }
         let name = Name::parse(&ascii).map_err(|_| refuse("it is not a domain name"))?;
-        Ok(DomainName {
-            text: ascii.as_ref().into(),
-            name,
-        })
+        Ok(DomainName { text: ascii.as_ref().into(), name })
     }
 
     /// The text.
@@ -235,11 +200,7 @@ impl fmt::Debug for DomainName {
 
 /// What may stand in an atom without quotes: RFC 5322 section 3.2.3, with UTF-8 of RFC 6532 section 3.2.
 fn is_atext(c: char) -> bool {
-    if c.is_ascii() {
-        c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c)
-    } else {
-        !c.is_control()
-    }
+    if c.is_ascii() { c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) } else { !c.is_control() }
 }
 
 /// Reads an addr-spec from the left.

@@ -29,19 +29,13 @@ impl Denial {
     /// Matches an existing name: it says which types the name has.
     #[must_use]
     pub fn matching(name_wire: &[u8], node: &Node) -> Denial {
-        Denial {
-            hash: nsec3_hash(name_wire),
-            types: Some(type_bitmap(node_types(node)).into()),
-        }
+        Denial { hash: nsec3_hash(name_wire), types: Some(type_bitmap(node_types(node)).into()) }
     }
 
     /// Covers a name: it says that the name does not exist.
     #[must_use]
     pub fn covering(name_wire: &[u8]) -> Denial {
-        Denial {
-            hash: nsec3_hash(name_wire),
-            types: None,
-        }
+        Denial { hash: nsec3_hash(name_wire), types: None }
     }
 
     /// The record: its owner below the zone's apex, its RRset with the zone's TTL for denials. Errors: an apex so long that
@@ -52,10 +46,7 @@ impl Denial {
             None => (predecessor(self.hash), &[][..]),
         };
         let rdata = nsec3(successor(self.hash), types);
-        Ok((
-            nsec3_owner(owner, zone.apex())?,
-            Rrset::new(RecordType::NSEC3, zone.denial_ttl(), vec![rdata])?,
-        ))
+        Ok((nsec3_owner(owner, zone.apex())?, Rrset::new(RecordType::NSEC3, zone.denial_ttl(), vec![rdata])?))
     }
 }
 
@@ -64,11 +55,7 @@ impl Denial {
 #[must_use]
 pub fn nxdomain(zone: &Zone, closest_encloser: &[u8], next_closer: &[u8]) -> [Denial; 3] {
     let wildcard = [b"\x01*", closest_encloser].concat();
-    [
-        encloser(zone, closest_encloser),
-        Denial::covering(next_closer),
-        Denial::covering(&wildcard),
-    ]
+    [encloser(zone, closest_encloser), Denial::covering(next_closer), Denial::covering(&wildcard)]
 }
 
 /// The name exists without the type (RFC 5155 section 7.2.3), also an empty non-terminal.
@@ -80,18 +67,9 @@ pub fn nodata(qname: &[u8], node: &Node) -> [Denial; 1] {
 /// The name does not exist, and the wildcard for it lacks the type (RFC 5155 section 7.2.5). The names and the node are
 /// those of [`crate::Found::Wildcard`].
 #[must_use]
-pub fn wildcard_nodata(
-    zone: &Zone,
-    closest_encloser: &[u8],
-    next_closer: &[u8],
-    wildcard: &Node,
-) -> [Denial; 3] {
+pub fn wildcard_nodata(zone: &Zone, closest_encloser: &[u8], next_closer: &[u8], wildcard: &Node) -> [Denial; 3] {
     let name = [b"\x01*", closest_encloser].concat();
-    [
-        encloser(zone, closest_encloser),
-        Denial::covering(next_closer),
-        Denial::matching(&name, wildcard),
-    ]
+    [encloser(zone, closest_encloser), Denial::covering(next_closer), Denial::matching(&name, wildcard)]
 }
 
 /// The answer was expanded from a wildcard (RFC 5155 section 7.2.6): that nothing is nearer. The closest encloser follows
@@ -102,14 +80,8 @@ pub fn wildcard_expansion(next_closer: &[u8]) -> [Denial; 1] {
 }
 
 fn encloser(zone: &Zone, name: &[u8]) -> Denial {
-    let types = zone
-        .get(name)
-        .map(|node| type_bitmap(node_types(node)))
-        .unwrap_or_default();
-    Denial {
-        hash: nsec3_hash(name),
-        types: Some(types.into()),
-    }
+    let types = zone.get(name).map(|node| type_bitmap(node_types(node))).unwrap_or_default();
+    Denial { hash: nsec3_hash(name), types: Some(types.into()) }
 }
 
 /// The hash of a lower-case wire-form name (RFC 5155 section 5), without salt and extra iterations.
@@ -128,9 +100,7 @@ pub fn nsec3_owner(hash: Hash, apex: &Name) -> Result<Name, Error> {
 #[must_use]
 pub fn nsec3(next: Hash, bitmap: &[u8]) -> Rdata {
     // The length of the next hash stands before it.
-    [&PARAMETERS[..], &[HASH as u8], &next, bitmap]
-        .concat()
-        .into()
+    [&PARAMETERS[..], &[HASH as u8], &next, bitmap].concat().into()
 }
 
 /// The RDATA of the NSEC3PARAM record (RFC 5155 section 4.2) of a zone that shows its NSEC3 chain.
@@ -165,10 +135,7 @@ pub fn type_bitmap(types: impl IntoIterator<Item = RecordType>) -> Vec<u8> {
 /// The types a node has: its RRsets, and RRSIG where one of them is signed. An empty non-terminal has none.
 pub fn node_types(node: &Node) -> impl Iterator<Item = RecordType> {
     let signed = node.rrsets().iter().any(|one| !one.rrsig.is_empty());
-    node.rrsets()
-        .iter()
-        .map(|one| one.rrset.rtype)
-        .chain(signed.then_some(RecordType::RRSIG))
+    node.rrsets().iter().map(|one| one.rrset.rtype).chain(signed.then_some(RecordType::RRSIG))
 }
 
 /// The next hash; the hash space is a ring (RFC 5155 section 3.1.7).

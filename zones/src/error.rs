@@ -69,9 +69,7 @@ pub enum Error {
         apex: String,
     },
     /// Not a PKCS#8 key for ECDSA P-256.
-    #[error(
-        "the zone key cannot be read: it must be an ECDSA P-256 key in PKCS#8 form; restore it from a backup"
-    )]
+    #[error("the zone key cannot be read: it must be an ECDSA P-256 key in PKCS#8 form; restore it from a backup")]
     Key,
     /// The operating system gave no random octets, or the key refused.
     #[error("making a key or a signature failed: the system's random source gave nothing")]
@@ -83,9 +81,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The zone lacks what every zone has.
-    #[error(
-        "the zone {apex} has no {missing} record at its apex yet: sign the zone before exporting it"
-    )]
+    #[error("the zone {apex} has no {missing} record at its apex yet: sign the zone before exporting it")]
     IncompleteZone {
         /// The zone.
         apex: String,

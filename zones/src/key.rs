@@ -6,8 +6,7 @@
 use crate::{Error, Name, Rdata, Rrset, SignedRrset};
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -40,37 +39,24 @@ pub struct ZoneKey {
 impl ZoneKey {
     /// Makes a key; also gives its PKCS#8 form, which must be kept secret and from which [`ZoneKey::from_pkcs8`] reads it.
     pub fn generate() -> Result<(ZoneKey, Vec<u8>), Error> {
-        let pkcs8 =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-                .map_err(|_| Error::Random)?;
-        Ok((
-            ZoneKey::from_pkcs8(pkcs8.as_ref())?,
-            pkcs8.as_ref().to_vec(),
-        ))
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map_err(|_| Error::Random)?;
+        Ok((ZoneKey::from_pkcs8(pkcs8.as_ref())?, pkcs8.as_ref().to_vec()))
     }
 
     /// Reads a key from its PKCS#8 form.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<ZoneKey, Error> {
         let random = SystemRandom::new();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
-            .map_err(|_| Error::Key)?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random).map_err(|_| Error::Key)?;
         // RFC 6605 section 4: Q as x and y, without the octet 4 of the uncompressed form.
-        let point = pair
-            .public_key()
-            .as_ref()
-            .strip_prefix(&[4])
-            .ok_or(Error::Key)?;
+        let point = pair.public_key().as_ref().strip_prefix(&[4]).ok_or(Error::Key)?;
         let mut dnskey = Vec::with_capacity(DNSKEY_PREFIX + point.len());
         dnskey.extend_from_slice(&FLAGS.to_be_bytes());
         dnskey.extend_from_slice(&[PROTOCOL, ALGORITHM]);
         dnskey.extend_from_slice(point);
         let tag = key_tag(&dnskey);
-        Ok(ZoneKey {
-            pair,
-            random,
-            dnskey: dnskey.into(),
-            tag,
-        })
+        Ok(ZoneKey { pair, random, dnskey: dnskey.into(), tag })
     }
 
     /// The RDATA of the DNSKEY record.
@@ -88,10 +74,7 @@ impl ZoneKey {
     /// The RDATA of the DS record that the parent zone needs, SHA-256 (RFC 4034 section 5.1.4, RFC 4509).
     #[must_use]
     pub fn ds(&self, apex: &Name) -> Rdata {
-        let digest = Sha256::new()
-            .chain_update(apex.as_wire())
-            .chain_update(&self.dnskey)
-            .finalize();
+        let digest = Sha256::new().chain_update(apex.as_wire()).chain_update(&self.dnskey).finalize();
         let mut ds = Vec::with_capacity(4 + digest.len());
         ds.extend_from_slice(&self.tag.to_be_bytes());
         ds.extend_from_slice(&[ALGORITHM, DIGEST_SHA256]);
@@ -121,24 +104,16 @@ impl ZoneKey {
         rrsig.extend_from_slice(&self.tag.to_be_bytes());
         rrsig.extend_from_slice(signer.as_wire());
         let message = signed_data(&rrsig, owner, rrset.ttl, rrset)?;
-        let signature = self
-            .pair
-            .sign(&self.random, &message)
-            .map_err(|_| Error::Random)?;
+        let signature = self.pair.sign(&self.random, &message).map_err(|_| Error::Random)?;
         rrsig.extend_from_slice(signature.as_ref());
-        Ok(SignedRrset {
-            rrset: rrset.clone(),
-            rrsig: rrsig.into(),
-        })
+        Ok(SignedRrset { rrset: rrset.clone(), rrsig: rrsig.into() })
     }
 }
 
 impl fmt::Debug for ZoneKey {
     /// Nothing of the private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZoneKey")
-            .field("tag", &self.tag)
-            .finish_non_exhaustive()
+        f.debug_struct("ZoneKey").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
 
@@ -153,34 +128,9 @@ pub fn verify(dnskey: &[u8], owner: &Name, signed: &SignedRrset, now: u32) -> Re
     if flags & 0x0100 == 0 {
         return Err(bad("the key is not a zone key"));
     }
-    let (
-        &[
-            t0,
-            t1,
-            algorithm,
-            labels,
-            l0,
-            l1,
-            l2,
-            l3,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            k0,
-            k1,
-        ],
-        rest,
-    ) = signed
-        .rrsig
-        .split_first_chunk::<RRSIG_PREFIX>()
-        .ok_or(bad("the RRSIG is cut off"))?;
-    let (signer, signature) =
-        Name::split_from(rest).map_err(|_| bad("the RRSIG has no signer's name"))?;
+    let (&[t0, t1, algorithm, labels, l0, l1, l2, l3, _, _, _, _, _, _, _, _, k0, k1], rest) =
+        signed.rrsig.split_first_chunk::<RRSIG_PREFIX>().ok_or(bad("the RRSIG is cut off"))?;
+    let (signer, signature) = Name::split_from(rest).map_err(|_| bad("the RRSIG has no signer's name"))?;
     let original_ttl = u32::from_be_bytes([l0, l1, l2, l3]);
     if u16::from_be_bytes([t0, t1]) != signed.rrset.rtype.0 {
         return Err(bad("it covers another type"));
@@ -201,26 +151,16 @@ pub fn verify(dnskey: &[u8], owner: &Name, signed: &SignedRrset, now: u32) -> Re
     if serial_before(signed.expiration(), now) {
         return Err(bad("it has expired"));
     }
-    let surplus = owner
-        .label_count()
-        .checked_sub(usize::from(labels))
-        .ok_or(bad("it counts more labels than the owner has"))?;
+    let surplus =
+        owner.label_count().checked_sub(usize::from(labels)).ok_or(bad("it counts more labels than the owner has"))?;
     // RFC 4035 section 5.3.2: fewer labels than the owner has means that a wildcard was expanded.
     let expanded_from = (surplus > 0).then(|| {
         let encloser = (0..owner.labels().count() - usize::from(labels))
             .try_fold(owner.as_wire(), |name, _| crate::name::parent(name));
         Name::from_labels_and_suffix(&[b"*"], encloser.unwrap_or(&[0]))
     });
-    let header = signed
-        .rrsig
-        .get(..signed.rrsig.len() - signature.len())
-        .unwrap_or_default();
-    let message = signed_data(
-        header,
-        expanded_from.as_ref().unwrap_or(owner),
-        original_ttl,
-        &signed.rrset,
-    )?;
+    let header = signed.rrsig.get(..signed.rrsig.len() - signature.len()).unwrap_or_default();
+    let message = signed_data(header, expanded_from.as_ref().unwrap_or(owner), original_ttl, &signed.rrset)?;
     let mut public = Vec::with_capacity(1 + point.len());
     public.push(4);
     public.extend_from_slice(point);
@@ -236,24 +176,14 @@ pub fn serial_before(a: u32, b: u32) -> bool {
 }
 
 /// What is signed: the RRSIG without its signature, then the records in canonical form (RFC 4034 section 3.1.8.1).
-fn signed_data(
-    rrsig_header: &[u8],
-    owner: &Name,
-    ttl: u32,
-    rrset: &Rrset,
-) -> Result<Vec<u8>, Error> {
+fn signed_data(rrsig_header: &[u8], owner: &Name, ttl: u32, rrset: &Rrset) -> Result<Vec<u8>, Error> {
     let records = rrset.rdata();
-    let record_octets: usize = records
-        .iter()
-        .map(|rdata| owner.as_wire().len() + 10 + rdata.len())
-        .sum();
+    let record_octets: usize = records.iter().map(|rdata| owner.as_wire().len() + 10 + rdata.len()).sum();
     let mut message = Vec::with_capacity(rrsig_header.len() + record_octets);
     message.extend_from_slice(rrsig_header);
     for rdata in records {
-        let len = u16::try_from(rdata.len()).map_err(|_| Error::RrsetTooLarge {
-            octets: rdata.len(),
-            limit: usize::from(u16::MAX),
-        })?;
+        let len = u16::try_from(rdata.len())
+            .map_err(|_| Error::RrsetTooLarge { octets: rdata.len(), limit: usize::from(u16::MAX) })?;
         message.extend_from_slice(owner.as_wire());
         message.extend_from_slice(&rrset.rtype.0.to_be_bytes());
         message.extend_from_slice(&CLASS_IN.to_be_bytes());
@@ -269,12 +199,7 @@ fn signed_data(
 pub fn key_tag(dnskey: &[u8]) -> u16 {
     let sum: u32 = dnskey
         .chunks(2)
-        .map(|pair| {
-            pair.iter()
-                .zip([8, 0])
-                .map(|(octet, shift)| u32::from(*octet) << shift)
-                .sum::<u32>()
-        })
+        .map(|pair| pair.iter().zip([8, 0]).map(|(octet, shift)| u32::from(*octet) << shift).sum::<u32>())
         .sum();
     (sum.wrapping_add(sum >> 16) & 0xffff) as u16
 }

@@ -55,9 +55,7 @@ impl Name {
     pub fn from_wire(wire: &[u8]) -> Result<Name, Error> {
         match wire_len(wire)? {
             len if len == wire.len() => Ok(Name(wire.to_ascii_lowercase().into())),
-            _ => Err(Error::Name {
-                reason: "there are octets behind the root label",
-            }),
+            _ => Err(Error::Name { reason: "there are octets behind the root label" }),
         }
     }
 
@@ -66,9 +64,7 @@ impl Name {
         let len = wire_len(octets)?;
         match octets.split_at_checked(len) {
             Some((name, rest)) => Ok((Name(name.to_ascii_lowercase().into()), rest)),
-            None => Err(Error::Name {
-                reason: "it is cut off",
-            }),
+            None => Err(Error::Name { reason: "it is cut off" }),
         }
     }
 
@@ -155,26 +151,18 @@ pub(crate) struct LabelStarts {
 
 impl LabelStarts {
     pub(crate) fn of(wire: &[u8]) -> LabelStarts {
-        let mut starts = LabelStarts {
-            at: [0; MAX_LABELS],
-            count: 0,
-        };
+        let mut starts = LabelStarts { at: [0; MAX_LABELS], count: 0 };
         let mut start = 0u8;
         for (slot, label) in starts.at.iter_mut().zip(labels(wire)) {
             *slot = start;
             starts.count += 1;
-            start = start
-                .saturating_add(1)
-                .saturating_add(u8::try_from(label.len()).unwrap_or(u8::MAX));
+            start = start.saturating_add(1).saturating_add(u8::try_from(label.len()).unwrap_or(u8::MAX));
         }
         starts
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
-        self.at
-            .iter()
-            .take(self.count)
-            .map(|start| usize::from(*start))
+        self.at.iter().take(self.count).map(|start| usize::from(*start))
     }
 }
 
@@ -203,22 +191,16 @@ fn wire_len(octets: &[u8]) -> Result<usize, Error> {
     loop {
         let len = match octets.get(at) {
             None => {
-                return Err(Error::Name {
-                    reason: "it is cut off",
-                });
+                return Err(Error::Name { reason: "it is cut off" });
             }
             Some(&len) => usize::from(len),
         };
         if len > MAX_LABEL {
-            return Err(Error::Name {
-                reason: "a label is longer than 63 octets, or compressed",
-            });
+            return Err(Error::Name { reason: "a label is longer than 63 octets, or compressed" });
         }
         at += len + 1;
         if at > MAX_NAME {
-            return Err(Error::Name {
-                reason: "it is longer than 255 octets",
-            });
+            return Err(Error::Name { reason: "it is longer than 255 octets" });
         }
         if len == 0 {
             return Ok(at);
@@ -228,25 +210,20 @@ fn wire_len(octets: &[u8]) -> Result<usize, Error> {
 
 fn push_label(wire: &mut Vec<u8>, label: &[u8]) -> Result<(), Error> {
     match u8::try_from(label.len()) {
-        Ok(0) => Err(Error::Name {
-            reason: "a label is empty",
-        }),
+        Ok(0) => Err(Error::Name { reason: "a label is empty" }),
         Ok(len) if label.len() <= MAX_LABEL => {
             wire.push(len);
             wire.extend_from_slice(label);
             Ok(())
         }
-        _ => Err(Error::Name {
-            reason: "a label is longer than 63 octets",
-        }),
+        _ => Err(Error::Name { reason: "a label is longer than 63 octets" }),
     }
 }
 
 /// What stands behind a backslash (RFC 1035 section 5.1): three digits, or any other octet as itself.
 fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
-    const BAD: Error = Error::Name {
-        reason: "a backslash is followed by neither three digits up to 255 nor a character",
-    };
+    const BAD: Error =
+        Error::Name { reason: "a backslash is followed by neither three digits up to 255 nor a character" };
     let digit = |octet: u8| octet.is_ascii_digit().then(|| u16::from(octet - b'0'));
     let first = octets.next().ok_or(BAD)?;
     let Some(hundreds) = digit(first) else {
@@ -260,16 +237,12 @@ fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
 impl Ord for Name {
     /// RFC 4034 section 6.1: by labels from the right, each as an octet string, an absent one first.
     fn cmp(&self, other: &Self) -> Ordering {
-        right_to_left(&self.0, &LabelStarts::of(&self.0))
-            .cmp(right_to_left(&other.0, &LabelStarts::of(&other.0)))
+        right_to_left(&self.0, &LabelStarts::of(&self.0)).cmp(right_to_left(&other.0, &LabelStarts::of(&other.0)))
     }
 }
 
 fn right_to_left<'a>(wire: &'a [u8], starts: &'a LabelStarts) -> impl Iterator<Item = &'a [u8]> {
-    starts
-        .iter()
-        .rev()
-        .filter_map(|start| labels(wire.get(start..)?).next())
+    starts.iter().rev().filter_map(|start| labels(wire.get(start..)?).next())
 }
 
 impl PartialOrd for Name {
@@ -294,9 +267,7 @@ impl fmt::Display for Name {
         for label in self.labels() {
             for &octet in label {
                 match octet {
-                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
-                        write!(f, "\\{}", char::from(octet))?
-                    }
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => write!(f, "\\{}", char::from(octet))?,
                     0x21..=0x7e => f.write_char(char::from(octet))?,
                     _ => write!(f, "\\{octet:03}")?,
                 }

@@ -19,10 +19,7 @@ pub fn smimecert_name(domain: &DomainName) -> Name {
 pub fn smimea_owner(address: &Address) -> Name {
     let digest = Sha256::digest(address.local().as_bytes());
     let hex = data_encoding::HEXLOWER.encode(digest.get(..HASH).unwrap_or_default());
-    Name::from_labels_and_suffix(
-        &[hex.as_bytes(), SMIMECERT],
-        address.domain().name().as_wire(),
-    )
+    Name::from_labels_and_suffix(&[hex.as_bytes(), SMIMECERT], address.domain().name().as_wire())
 }
 
 /// `*._smimecert.<domain>`: where the domain-level certificate serves every address without one of its own.
@@ -37,10 +34,7 @@ pub fn smimea_wildcard(domain: &DomainName) -> Name {
 /// Errors: a local part over 63 octets does not fit a label; `*` would be a wildcard; a name that begins with an underscore
 /// is reserved (RFC 8552).
 pub fn cert_owner(address: &Address) -> Result<Name, Error> {
-    let refuse = |reason| Error::CertOwner {
-        address: address.to_string(),
-        reason,
-    };
+    let refuse = |reason| Error::CertOwner { address: address.to_string(), reason };
     let local = address.local().as_bytes();
     if local == b"*" {
         return Err(refuse("its name would be a wildcard"));
@@ -48,11 +42,7 @@ pub fn cert_owner(address: &Address) -> Result<Name, Error> {
     if local.starts_with(b"_") {
         return Err(refuse("names that begin with an underscore are reserved"));
     }
-    address
-        .domain()
-        .name()
-        .prepend(local)
-        .map_err(|_| refuse("its local part is longer than the 63 octets of a label"))
+    address.domain().name().prepend(local).map_err(|_| refuse("its local part is longer than the 63 octets of a label"))
 }
 
 /// Every CERT owner of an address: [`cert_owner`], and for a local part with dots also the name in which each dot
@@ -60,22 +50,10 @@ pub fn cert_owner(address: &Address) -> Result<Name, Error> {
 #[must_use]
 pub fn cert_owners(address: &Address) -> Vec<Name> {
     let mut owners: Vec<Name> = cert_owner(address).into_iter().collect();
-    let labels: Vec<&[u8]> = address
-        .local()
-        .as_bytes()
-        .split(|octet| *octet == b'.')
-        .collect();
-    let reserved = labels.first() == Some(&&b"*"[..])
-        || labels
-            .last()
-            .is_some_and(|nearest| nearest.starts_with(b"_"));
+    let labels: Vec<&[u8]> = address.local().as_bytes().split(|octet| *octet == b'.').collect();
+    let reserved = labels.first() == Some(&&b"*"[..]) || labels.last().is_some_and(|nearest| nearest.starts_with(b"_"));
     if labels.len() > 1 && !reserved {
-        let dotted = labels
-            .iter()
-            .rev()
-            .try_fold(address.domain().name().clone(), |name, label| {
-                name.prepend(label)
-            });
+        let dotted = labels.iter().rev().try_fold(address.domain().name().clone(), |name, label| name.prepend(label));
         owners.extend(dotted);
     }
     owners

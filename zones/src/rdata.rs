@@ -47,16 +47,10 @@ pub struct Smimea<'a> {
 /// Reads the RDATA of an SMIMEA record.
 pub fn read_smimea(rdata: &[u8]) -> Result<Smimea<'_>, Error> {
     match rdata {
-        [usage, selector, matching, data @ ..] if !data.is_empty() => Ok(Smimea {
-            usage: *usage,
-            selector: *selector,
-            matching: *matching,
-            data,
-        }),
-        _ => Err(Error::Rdata {
-            rtype: "SMIMEA",
-            reason: "it is shorter than four octets",
-        }),
+        [usage, selector, matching, data @ ..] if !data.is_empty() => {
+            Ok(Smimea { usage: *usage, selector: *selector, matching: *matching, data })
+        }
+        _ => Err(Error::Rdata { rtype: "SMIMEA", reason: "it is shorter than four octets" }),
     }
 }
 
@@ -91,16 +85,10 @@ pub fn read_cert(rdata: &[u8]) -> Result<&[u8], Error> {
     let data = match rdata {
         [0, 1, _, _, _, data @ ..] => data,
         [_, _, _, _, _, ..] => {
-            return Err(Error::Rdata {
-                rtype: "CERT",
-                reason: "its type is not PKIX",
-            });
+            return Err(Error::Rdata { rtype: "CERT", reason: "its type is not PKIX" });
         }
         _ => {
-            return Err(Error::Rdata {
-                rtype: "CERT",
-                reason: "it is shorter than five octets",
-            });
+            return Err(Error::Rdata { rtype: "CERT", reason: "it is shorter than five octets" });
         }
     };
     // A certificate is a SEQUENCE, 0x30; an object identifier of 48 octets does not occur here.
@@ -146,26 +134,14 @@ pub fn soa(soa: &Soa) -> Rdata {
 
 /// Reads the RDATA of an SOA record.
 pub fn read_soa(rdata: &[u8]) -> Result<Soa, Error> {
-    const BAD: Error = Error::Rdata {
-        rtype: "SOA",
-        reason: "it is not two names and five numbers",
-    };
+    const BAD: Error = Error::Rdata { rtype: "SOA", reason: "it is not two names and five numbers" };
     let (mname, rest) = Name::split_from(rdata).map_err(|_| BAD)?;
     let (rname, rest) = Name::split_from(rest).map_err(|_| BAD)?;
-    let mut numbers = rest.chunks_exact(4).map(|four| {
-        four.iter()
-            .fold(0u32, |number, octet| number << 8 | u32::from(*octet))
-    });
+    let mut numbers =
+        rest.chunks_exact(4).map(|four| four.iter().fold(0u32, |number, octet| number << 8 | u32::from(*octet)));
     let mut next = || numbers.next().ok_or(BAD);
-    let soa = Soa {
-        mname,
-        rname,
-        serial: next()?,
-        refresh: next()?,
-        retry: next()?,
-        expire: next()?,
-        minimum: next()?,
-    };
+    let soa =
+        Soa { mname, rname, serial: next()?, refresh: next()?, retry: next()?, expire: next()?, minimum: next()? };
     if rest.len() == 20 { Ok(soa) } else { Err(BAD) }
 }
 
@@ -182,22 +158,13 @@ mod tests {
     #[test]
     fn both_cert_forms_read_back() {
         let der = [0x30, 0x03, 0x02, 0x01, 0x05];
-        assert_eq!(
-            &*cert(CertForm::Rfc4398, &der),
-            [0, 1, 0, 0, 0, 3, 0x55, 4, 0x24, 0x30, 3, 2, 1, 5]
-        );
-        assert_eq!(
-            &*cert(CertForm::BareDer, &der),
-            [0, 1, 0, 0, 0, 0x30, 3, 2, 1, 5]
-        );
+        assert_eq!(&*cert(CertForm::Rfc4398, &der), [0, 1, 0, 0, 0, 3, 0x55, 4, 0x24, 0x30, 3, 2, 1, 5]);
+        assert_eq!(&*cert(CertForm::BareDer, &der), [0, 1, 0, 0, 0, 0x30, 3, 2, 1, 5]);
         for form in [CertForm::Rfc4398, CertForm::BareDer] {
             assert_eq!(read_cert(&cert(form, &der)), Ok(&der[..]));
         }
         // A key tag and an algorithm as Direct software writes them.
-        assert_eq!(
-            read_cert(&[0, 1, 0x12, 0x34, 5, 0x30, 0]),
-            Ok(&[0x30, 0][..])
-        );
+        assert_eq!(read_cert(&[0, 1, 0x12, 0x34, 5, 0x30, 0]), Ok(&[0x30, 0][..]));
     }
 
     #[test]
@@ -211,11 +178,7 @@ mod tests {
             &[0, 1, 0, 0, 0, 3, 0x55, 4, 0x25, 0x30, 0], // a CA certificate
             &[0, 1, 0, 0, 0, 3, 0x55, 4, 0x24],
         ] {
-            assert_eq!(
-                read_cert(rdata).unwrap_err().code(),
-                "bad-rdata",
-                "{rdata:?}"
-            );
+            assert_eq!(read_cert(rdata).unwrap_err().code(), "bad-rdata", "{rdata:?}");
         }
     }
 
@@ -223,15 +186,7 @@ mod tests {
     fn smimea_reads_back() {
         let rdata = smimea(Usage::DaneEe, &[0x30, 0]);
         assert_eq!(&*rdata, [3, 0, 0, 0x30, 0]);
-        assert_eq!(
-            read_smimea(&rdata),
-            Ok(Smimea {
-                usage: 3,
-                selector: 0,
-                matching: 0,
-                data: &[0x30, 0]
-            })
-        );
+        assert_eq!(read_smimea(&rdata), Ok(Smimea { usage: 3, selector: 0, matching: 0, data: &[0x30, 0] }));
         assert!(read_smimea(&[3, 0, 0]).is_err());
     }
 

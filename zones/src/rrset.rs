@@ -33,19 +33,12 @@ impl Rrset {
         rdata.dedup();
         let octets = rdata.iter().map(|one| one.len() + RECORD_OVERHEAD).sum();
         if octets > MAX_RRSET {
-            return Err(Error::RrsetTooLarge {
-                octets,
-                limit: MAX_RRSET,
-            });
+            return Err(Error::RrsetTooLarge { octets, limit: MAX_RRSET });
         }
         if rdata.is_empty() {
             return Err(Error::EmptyRrset);
         }
-        Ok(Rrset {
-            rtype,
-            ttl,
-            records: rdata.into(),
-        })
+        Ok(Rrset { rtype, ttl, records: rdata.into() })
     }
 
     /// The RDATA of each record, in canonical order.
@@ -79,10 +72,7 @@ impl SignedRrset {
 
     /// RDATA that is no RRSIG has the times 0: never valid.
     fn time_at(&self, at: usize) -> u32 {
-        self.rrsig
-            .get(at..)
-            .and_then(|rest| rest.first_chunk())
-            .map_or(0, |octets| u32::from_be_bytes(*octets))
+        self.rrsig.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |octets| u32::from_be_bytes(*octets))
     }
 }
 
@@ -96,12 +86,8 @@ mod tests {
 
     #[test]
     fn records_are_sorted_and_single() {
-        let set = Rrset::new(
-            RecordType::TXT,
-            60,
-            vec![rdata(&[1, 2]), rdata(&[1]), rdata(&[0, 9]), rdata(&[1])],
-        )
-        .unwrap();
+        let set =
+            Rrset::new(RecordType::TXT, 60, vec![rdata(&[1, 2]), rdata(&[1]), rdata(&[0, 9]), rdata(&[1])]).unwrap();
         let order: Vec<&[u8]> = set.rdata().iter().map(|one| &**one).collect();
         assert_eq!(order, [&[0u8, 9][..], &[1], &[1, 2]]);
         let one = Rrset::new(RecordType::TXT, 60, vec![rdata(&[7]), rdata(&[7])]).unwrap();
@@ -110,33 +96,10 @@ mod tests {
 
     #[test]
     fn limits_hold() {
-        assert_eq!(
-            Rrset::new(RecordType::TXT, 60, vec![]),
-            Err(Error::EmptyRrset)
-        );
-        assert_eq!(
-            Rrset::new(RecordType::TXT, MAX_TTL + 1, vec![rdata(&[0])]),
-            Err(Error::Ttl(1 << 31))
-        );
-        assert!(
-            Rrset::new(
-                RecordType::TXT,
-                MAX_TTL,
-                vec![rdata(&vec![0; MAX_RRSET - RECORD_OVERHEAD])]
-            )
-            .is_ok()
-        );
-        let over = Rrset::new(
-            RecordType::TXT,
-            60,
-            vec![rdata(&vec![0; MAX_RRSET - RECORD_OVERHEAD + 1])],
-        );
-        assert_eq!(
-            over,
-            Err(Error::RrsetTooLarge {
-                octets: MAX_RRSET + 1,
-                limit: MAX_RRSET
-            })
-        );
+        assert_eq!(Rrset::new(RecordType::TXT, 60, vec![]), Err(Error::EmptyRrset));
+        assert_eq!(Rrset::new(RecordType::TXT, MAX_TTL + 1, vec![rdata(&[0])]), Err(Error::Ttl(1 << 31)));
+        assert!(Rrset::new(RecordType::TXT, MAX_TTL, vec![rdata(&vec![0; MAX_RRSET - RECORD_OVERHEAD])]).is_ok());
+        let over = Rrset::new(RecordType::TXT, 60, vec![rdata(&vec![0; MAX_RRSET - RECORD_OVERHEAD + 1])]);
+        assert_eq!(over, Err(Error::RrsetTooLarge { octets: MAX_RRSET + 1, limit: MAX_RRSET }));
     }
 }

@@ -79,15 +79,12 @@ impl FromStr for RecordType {
         }
         let number = match text.split_at_checked(4) {
             Some((prefix, digits))
-                if prefix.eq_ignore_ascii_case("TYPE")
-                    && digits.bytes().all(|d| d.is_ascii_digit()) =>
+                if prefix.eq_ignore_ascii_case("TYPE") && digits.bytes().all(|d| d.is_ascii_digit()) =>
             {
                 digits.parse().ok()
             }
             _ => None,
         };
-        number
-            .map(RecordType)
-            .ok_or_else(|| Error::RecordType(crate::error::shortened(text)))
+        number.map(RecordType).ok_or_else(|| Error::RecordType(crate::error::shortened(text)))
     }
 }

@@ -26,36 +26,20 @@ pub struct Validity {
 /// the file; they are signed here for `validity`. Errors: no SOA or no DNSKEY at the apex; `out` refuses.
 pub fn write_zone(zone: &Zone, validity: Validity, out: &mut dyn Write) -> Result<(), Error> {
     let key = zone.key();
-    let sign = |owner: &Name, rrset: &Rrset| {
-        key.sign(
-            zone.apex(),
-            owner,
-            rrset,
-            validity.inception,
-            validity.expiration,
-        )
-    };
+    let sign =
+        |owner: &Name, rrset: &Rrset| key.sign(zone.apex(), owner, rrset, validity.inception, validity.expiration);
     let mut names: Vec<(&Name, &Node)> = zone.names().collect();
     names.sort_unstable_by_key(|(name, _)| *name);
-    let mut chain: Vec<(Hash, &Name, &Node)> = names
-        .iter()
-        .map(|(name, node)| (denial::nsec3_hash(name.as_wire()), *name, *node))
-        .collect();
+    let mut chain: Vec<(Hash, &Name, &Node)> =
+        names.iter().map(|(name, node)| (denial::nsec3_hash(name.as_wire()), *name, *node)).collect();
     chain.sort_unstable_by_key(|(hash, _, _)| *hash);
 
-    let missing = |rtype: &'static str| Error::IncompleteZone {
-        apex: zone.apex().to_string(),
-        missing: rtype,
-    };
+    let missing = |rtype: &'static str| Error::IncompleteZone { apex: zone.apex().to_string(), missing: rtype };
     let apex = zone.get(zone.apex().as_wire()).ok_or(missing("SOA"))?;
     let soa = apex.rrset(RecordType::SOA).ok_or(missing("SOA"))?;
     apex.rrset(RecordType::DNSKEY).ok_or(missing("DNSKEY"))?;
     write_signed(zone.apex(), soa, out)?;
-    let nsec3param = Rrset::new(
-        RecordType::NSEC3PARAM,
-        zone.denial_ttl(),
-        vec![denial::nsec3param()],
-    )?;
+    let nsec3param = Rrset::new(RecordType::NSEC3PARAM, zone.denial_ttl(), vec![denial::nsec3param()])?;
     write_signed(zone.apex(), &sign(zone.apex(), &nsec3param)?, out)?;
     for (name, node) in names {
         for signed in node.rrsets() {
@@ -69,11 +53,7 @@ pub fn write_zone(zone: &Zone, validity: Validity, out: &mut dyn Write) -> Resul
     for ((hash, name, node), next) in chain.iter().zip(next) {
         let shown_only_here = (*name == zone.apex()).then_some(RecordType::NSEC3PARAM);
         let bitmap = denial::type_bitmap(denial::node_types(node).chain(shown_only_here));
-        let rrset = Rrset::new(
-            RecordType::NSEC3,
-            zone.denial_ttl(),
-            vec![denial::nsec3(next, &bitmap)],
-        )?;
+        let rrset = Rrset::new(RecordType::NSEC3, zone.denial_ttl(), vec![denial::nsec3(next, &bitmap)])?;
         let owner = denial::nsec3_owner(*hash, zone.apex())?;
         write_signed(&owner, &sign(&owner, &rrset)?, out)?;
     }
@@ -94,11 +74,7 @@ pub fn write_dnskey(apex: &Name, key: &ZoneKey, out: &mut dyn Write) -> Result<(
 pub fn write_trust_anchors(apex: &Name, key: &ZoneKey, out: &mut dyn Write) -> Result<(), Error> {
     let dnskey = presentation(RecordType::DNSKEY, &key.dnskey());
     let (numbers, public) = dnskey.rsplit_once(' ').unwrap_or_default();
-    writeln!(
-        out,
-        "trust-anchors {{\n\t\"{apex}\" static-key {numbers} \"{public}\";\n}};"
-    )
-    .map_err(refused)
+    writeln!(out, "trust-anchors {{\n\t\"{apex}\" static-key {numbers} \"{public}\";\n}};").map_err(refused)
 }
 
 fn write_signed(owner: &Name, signed: &SignedRrset, out: &mut dyn Write) -> Result<(), Error> {
@@ -108,29 +84,12 @@ fn write_signed(owner: &Name, signed: &SignedRrset, out: &mut dyn Write) -> Resu
     if signed.rrsig.is_empty() {
         Ok(())
     } else {
-        write_record(
-            owner,
-            signed.rrset.ttl,
-            RecordType::RRSIG,
-            &signed.rrsig,
-            out,
-        )
+        write_record(owner, signed.rrset.ttl, RecordType::RRSIG, &signed.rrsig, out)
     }
 }
 
-fn write_record(
-    owner: &Name,
-    ttl: u32,
-    rtype: RecordType,
-    rdata: &Rdata,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    writeln!(
-        out,
-        "{owner} {ttl} IN {rtype} {}",
-        presentation(rtype, rdata)
-    )
-    .map_err(refused)
+fn write_record(owner: &Name, ttl: u32, rtype: RecordType, rdata: &Rdata, out: &mut dyn Write) -> Result<(), Error> {
+    writeln!(out, "{owner} {ttl} IN {rtype} {}", presentation(rtype, rdata)).map_err(refused)
 }
 
 fn refused(error: std::io::Error) -> Error {
@@ -161,30 +120,17 @@ fn typed(rtype: RecordType, fields: &mut Fields<'_>) -> Option<String> {
             let octets: [u8; 16] = fields.octets()?;
             let groups: Vec<String> = octets
                 .chunks(2)
-                .map(|pair| {
-                    format!(
-                        "{:x}",
-                        pair.iter()
-                            .fold(0u16, |group, octet| group << 8 | u16::from(*octet))
-                    )
-                })
+                .map(|pair| format!("{:x}", pair.iter().fold(0u16, |group, octet| group << 8 | u16::from(*octet))))
                 .collect();
             groups.join(":")
         }
         // RFC 1035 section 3.3, RFC 6672 section 2.1
-        RecordType::NS | RecordType::CNAME | RecordType::PTR | RecordType::DNAME => {
-            fields.name()?.to_string()
-        }
+        RecordType::NS | RecordType::CNAME | RecordType::PTR | RecordType::DNAME => fields.name()?.to_string(),
         // RFC 1035 section 3.3.13
         RecordType::SOA => {
             let (mname, rname) = (fields.name()?, fields.name()?);
-            let [serial, refresh, retry, expire, minimum] = [
-                fields.u32()?,
-                fields.u32()?,
-                fields.u32()?,
-                fields.u32()?,
-                fields.u32()?,
-            ];
+            let [serial, refresh, retry, expire, minimum] =
+                [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
             format!("{mname} {rname} {serial} {refresh} {retry} {expire} {minimum}")
         }
         // RFC 1035 section 3.3.9
@@ -199,59 +145,29 @@ fn typed(rtype: RecordType, fields: &mut Fields<'_>) -> Option<String> {
             text
         }
         // RFC 2782
-        RecordType::SRV => format!(
-            "{} {} {} {}",
-            fields.u16()?,
-            fields.u16()?,
-            fields.u16()?,
-            fields.name()?
-        ),
+        RecordType::SRV => format!("{} {} {} {}", fields.u16()?, fields.u16()?, fields.u16()?, fields.name()?),
         // RFC 6698 section 2.2, RFC 8162 section 2
-        RecordType::TLSA | RecordType::SMIMEA => format!(
-            "{} {} {} {}",
-            fields.u8()?,
-            fields.u8()?,
-            fields.u8()?,
-            HEXUPPER.encode(fields.some()?)
-        ),
+        RecordType::TLSA | RecordType::SMIMEA => {
+            format!("{} {} {} {}", fields.u8()?, fields.u8()?, fields.u8()?, HEXUPPER.encode(fields.some()?))
+        }
         // RFC 4398 section 2.2; numbers, which every reader takes
-        RecordType::CERT => format!(
-            "{} {} {} {}",
-            fields.u16()?,
-            fields.u16()?,
-            fields.u8()?,
-            BASE64.encode(fields.some()?)
-        ),
+        RecordType::CERT => {
+            format!("{} {} {} {}", fields.u16()?, fields.u16()?, fields.u8()?, BASE64.encode(fields.some()?))
+        }
         // RFC 4034 section 5.3, RFC 7344 section 3.1
-        RecordType::DS | RecordType::CDS => format!(
-            "{} {} {} {}",
-            fields.u16()?,
-            fields.u8()?,
-            fields.u8()?,
-            HEXUPPER.encode(fields.some()?)
-        ),
+        RecordType::DS | RecordType::CDS => {
+            format!("{} {} {} {}", fields.u16()?, fields.u8()?, fields.u8()?, HEXUPPER.encode(fields.some()?))
+        }
         // RFC 4034 section 2.2, RFC 7344 section 3.2
-        RecordType::DNSKEY | RecordType::CDNSKEY => format!(
-            "{} {} {} {}",
-            fields.u16()?,
-            fields.u8()?,
-            fields.u8()?,
-            BASE64.encode(fields.some()?)
-        ),
+        RecordType::DNSKEY | RecordType::CDNSKEY => {
+            format!("{} {} {} {}", fields.u16()?, fields.u8()?, fields.u8()?, BASE64.encode(fields.some()?))
+        }
         // RFC 4034 section 3.2
         RecordType::RRSIG => {
-            let (covered, algorithm, labels, ttl) = (
-                RecordType(fields.u16()?),
-                fields.u8()?,
-                fields.u8()?,
-                fields.u32()?,
-            );
-            let (expiration, inception, tag, signer) = (
-                dates::text(fields.u32()?),
-                dates::text(fields.u32()?),
-                fields.u16()?,
-                fields.name()?,
-            );
+            let (covered, algorithm, labels, ttl) =
+                (RecordType(fields.u16()?), fields.u8()?, fields.u8()?, fields.u32()?);
+            let (expiration, inception, tag, signer) =
+                (dates::text(fields.u32()?), dates::text(fields.u32()?), fields.u16()?, fields.name()?);
             format!(
                 "{covered} {algorithm} {labels} {ttl} {expiration} {inception} {tag} {signer} {}",
                 BASE64.encode(fields.some()?)
@@ -261,23 +177,13 @@ fn typed(rtype: RecordType, fields: &mut Fields<'_>) -> Option<String> {
         RecordType::NSEC => format!("{}{}", fields.name()?, fields.bitmap()?),
         // RFC 5155 section 3.3
         RecordType::NSEC3 => {
-            let (algorithm, flags, iterations, salt) =
-                (fields.u8()?, fields.u8()?, fields.u16()?, fields.salt()?);
+            let (algorithm, flags, iterations, salt) = (fields.u8()?, fields.u8()?, fields.u16()?, fields.salt()?);
             let len = fields.u8()?;
             let next = BASE32_DNSSEC.encode(fields.take(len.into())?);
-            format!(
-                "{algorithm} {flags} {iterations} {salt} {next}{}",
-                fields.bitmap()?
-            )
+            format!("{algorithm} {flags} {iterations} {salt} {next}{}", fields.bitmap()?)
         }
         // RFC 5155 section 4.3
-        RecordType::NSEC3PARAM => format!(
-            "{} {} {} {}",
-            fields.u8()?,
-            fields.u8()?,
-            fields.u16()?,
-            fields.salt()?
-        ),
+        RecordType::NSEC3PARAM => format!("{} {} {} {}", fields.u8()?, fields.u8()?, fields.u16()?, fields.salt()?),
         _ => return None,
     })
 }
@@ -357,12 +263,7 @@ impl<'a> Fields<'a> {
             previous = Some(window);
             for (octet, place) in self.take(len.into())?.iter().zip((0u16..).step_by(8)) {
                 for bit in (0..8).filter(|bit| octet & (0x80 >> bit) != 0) {
-                    write!(
-                        text,
-                        " {}",
-                        RecordType(u16::from(window) << 8 | (place + bit))
-                    )
-                    .ok()?;
+                    write!(text, " {}", RecordType(u16::from(window) << 8 | (place + bit))).ok()?;
                 }
             }
         }

@@ -60,13 +60,7 @@ impl Zone {
     #[must_use]
     pub fn new(apex: Name, key: Arc<ZoneKey>) -> Zone {
         let names = imbl::HashMap::unit(apex.clone(), Arc::new(Node::empty()));
-        Zone {
-            apex,
-            key,
-            names,
-            serial: 0,
-            denial_ttl: 0,
-        }
+        Zone { apex, key, names, serial: 0, denial_ttl: 0 }
     }
 
     /// What there is for a name, given as a lower-case uncompressed wire form. Nothing is allocated; a hit costs one hash
@@ -93,15 +87,8 @@ impl Zone {
             closest_encloser = ancestor;
         }
         match self.wildcard_below(closest_encloser) {
-            Some(node) => Found::Wildcard {
-                node,
-                closest_encloser,
-                next_closer,
-            },
-            None => Found::Missing {
-                closest_encloser,
-                next_closer,
-            },
+            Some(node) => Found::Wildcard { node, closest_encloser, next_closer },
+            None => Found::Missing { closest_encloser, next_closer },
         }
     }
 
@@ -153,10 +140,7 @@ impl Zone {
 
     /// How many names exist, the apex and empty non-terminals included; at least 1.
     #[must_use]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a zone is never empty: its apex exists"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a zone is never empty: its apex exists")]
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -165,10 +149,7 @@ impl Zone {
     /// zone is then unchanged.
     pub fn set(&mut self, owner: &Name, signed: SignedRrset) -> Result<(), Error> {
         if !owner.is_at_or_below(&self.apex) {
-            return Err(Error::OutOfZone {
-                owner: owner.to_string(),
-                apex: self.apex.to_string(),
-            });
+            return Err(Error::OutOfZone { owner: owner.to_string(), apex: self.apex.to_string() });
         }
         if signed.rrset.rtype == RecordType::SOA && *owner == self.apex {
             let soa = rdata::read_soa(signed.rrset.rdata().first().map_or(&[], |first| first))?;
@@ -190,13 +171,7 @@ impl Zone {
                 break;
             }
             ancestor = name.parent();
-            self.names.insert(
-                name,
-                Arc::new(Node {
-                    children: 1,
-                    ..Node::empty()
-                }),
-            );
+            self.names.insert(name, Arc::new(Node { children: 1, ..Node::empty() }));
         }
         Ok(())
     }
@@ -229,18 +204,13 @@ impl Zone {
 
 impl Node {
     fn empty() -> Node {
-        Node {
-            rrsets: Vec::new().into(),
-            children: 0,
-        }
+        Node { rrsets: Vec::new().into(), children: 0 }
     }
 
     /// The RRset of a type.
     #[must_use]
     pub fn rrset(&self, rtype: RecordType) -> Option<&SignedRrset> {
-        self.rrsets
-            .iter()
-            .find(|signed| signed.rrset.rtype == rtype)
+        self.rrsets.iter().find(|signed| signed.rrset.rtype == rtype)
     }
 
     /// Every RRset, sorted by type.
