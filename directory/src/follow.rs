@@ -119,7 +119,6 @@ impl Follower {
                     if std::mem::take(&mut failing) {
                         tracing::info!("the store can be read again");
                     }
-                    self.shared.fresh_at.store((self.shared.clock)(), Ordering::Relaxed);
                 }
                 Err(error) => {
                     seen = None;
@@ -141,16 +140,19 @@ impl Follower {
 
     async fn look(&mut self, seen: &mut Option<i64>) -> Result<(), Error> {
         // Read before catching up: a commit in between is seen at the next look.
+        let now = (self.shared.clock)();
         let version = sqlite::data_version(&mut self.connection).await?;
         if *seen != Some(version) {
             self.catch_up().await?;
             *seen = Some(version);
         }
+        self.shared.fresh_at.store(now, Ordering::Relaxed);
         Ok(())
     }
 
     /// Pulls what changed and swaps in the next set.
     pub async fn catch_up(&mut self) -> Result<Version, Error> {
+        let now = (self.shared.clock)();
         let old = self.shared.published.load_full();
         // One read transaction: the rows of one moment.
         let mut transaction = self.connection.begin().await?;
@@ -164,6 +166,7 @@ impl Follower {
             self.changed.send_replace(meta.version);
         }
         transaction.rollback().await?;
+        self.shared.fresh_at.store(now, Ordering::Relaxed);
         Ok(meta.version)
     }
 }

@@ -12,26 +12,26 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
-pub const T0: UnixTime = 1_800_000_000;
-pub const DAY: i64 = 86_400;
+pub(crate) const T0: UnixTime = 1_800_000_000;
+pub(crate) const DAY: i64 = 86_400;
 
-pub struct World {
-    pub folder: tempfile::TempDir,
-    pub store: Store,
-    pub follower: Follower,
-    pub reader: Reader,
-    pub now: Arc<AtomicI64>,
-    pub ca: CertifiedIssuer<'static, KeyPair>,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) follower: Follower,
+    pub(crate) reader: Reader,
+    pub(crate) now: Arc<AtomicI64>,
+    pub(crate) ca: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// What a certificate of the test CA says.
 #[derive(Clone)]
-pub struct Wanted<'a> {
-    pub addresses: &'a [&'a str],
-    pub from: UnixTime,
-    pub to: UnixTime,
-    pub usages: &'a [KeyUsagePurpose],
-    pub padding: usize,
+pub(crate) struct Wanted<'a> {
+    pub(crate) addresses: &'a [&'a str],
+    pub(crate) from: UnixTime,
+    pub(crate) to: UnixTime,
+    pub(crate) usages: &'a [KeyUsagePurpose],
+    pub(crate) padding: usize,
 }
 
 impl Default for Wanted<'_> {
@@ -42,7 +42,7 @@ impl Default for Wanted<'_> {
 }
 
 impl World {
-    pub async fn new() -> World {
+    pub(crate) async fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicI64::new(T0));
         let store = Store::open(folder.path()).await.unwrap();
@@ -54,26 +54,26 @@ impl World {
         World { folder, store, follower, reader, now, ca }
     }
 
-    pub async fn with_domain(domain: &str) -> World {
+    pub(crate) async fn with_domain(domain: &str) -> World {
         let world = World::new().await;
         world.add_domain(domain).await;
         world
     }
 
-    pub async fn add_domain(&self, domain: &str) {
+    pub(crate) async fn add_domain(&self, domain: &str) {
         let domain = self::domain(domain);
         self.store.add_domain(&domain, Settings::for_domain(&domain), &Authority::Operator, self.now()).await.unwrap();
     }
 
-    pub fn now(&self) -> UnixTime {
+    pub(crate) fn now(&self) -> UnixTime {
         self.now.load(Ordering::Relaxed)
     }
 
-    pub fn set_now(&self, now: UnixTime) {
+    pub(crate) fn set_now(&self, now: UnixTime) {
         self.now.store(now, Ordering::Relaxed);
     }
 
-    pub fn issue(&self, wanted: Wanted<'_>) -> Vec<u8> {
+    pub(crate) fn issue(&self, wanted: Wanted<'_>) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(wanted.addresses.first().copied().unwrap_or("Gateway"));
         params.not_before = time(wanted.from);
@@ -89,26 +89,26 @@ impl World {
         params.signed_by(&key(), &self.ca).unwrap().der().to_vec()
     }
 
-    pub fn person(&self, address: &str, from: UnixTime) -> Vec<u8> {
+    pub(crate) fn person(&self, address: &str, from: UnixTime) -> Vec<u8> {
         self.issue(Wanted { addresses: &[address], from, to: from + 365 * DAY, ..Wanted::default() })
     }
 
-    pub async fn publish(&self, der: Vec<u8>) -> Report {
+    pub(crate) async fn publish(&self, der: Vec<u8>) -> Report {
         self.publish_with(der, PublishOptions::default(), &Authority::Operator).await
     }
 
-    pub async fn publish_with(&self, der: Vec<u8>, options: PublishOptions, authority: &Authority) -> Report {
+    pub(crate) async fn publish_with(&self, der: Vec<u8>, options: PublishOptions, authority: &Authority) -> Report {
         let submission = Submission { der, origin: "test".into() };
         self.store.publish(vec![submission], options, authority, self.now()).await.unwrap()
     }
 
-    pub async fn published(&mut self) -> Arc<Published> {
+    pub(crate) async fn published(&mut self) -> Arc<Published> {
         self.follower.catch_up().await.unwrap();
         self.reader.published().unwrap()
     }
 
     /// The certificates that the world sees for an address, newest first.
-    pub async fn visible(&mut self, address: &str) -> Vec<Vec<u8>> {
+    pub(crate) async fn visible(&mut self, address: &str) -> Vec<Vec<u8>> {
         let now = self.now();
         let published = self.published().await;
         let entry = published.entry(&self::address(address));
@@ -116,16 +116,16 @@ impl World {
     }
 }
 
-pub fn clock(now: &Arc<AtomicI64>) -> Clock {
+pub(crate) fn clock(now: &Arc<AtomicI64>) -> Clock {
     let now = now.clone();
     Arc::new(move || now.load(Ordering::Relaxed))
 }
 
-pub fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-pub fn domain(text: &str) -> DomainName {
+pub(crate) fn domain(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
 }
 
