@@ -55,11 +55,7 @@ impl Certificate {
     /// Anything that is not exactly one certificate of at most [`MAX_CERTIFICATE`] octets; see [`Error`].
     pub fn from_der(der: &[u8]) -> Result<Certificate, Error> {
         let facts = Facts::read(der)?;
-        Ok(Certificate {
-            der: Arc::from(der),
-            sha256: Sha256::digest(der).into(),
-            facts,
-        })
+        Ok(Certificate { der: Arc::from(der), sha256: Sha256::digest(der).into(), facts })
     }
 
     /// Reads one certificate in DER form, or any number of them in PEM form, in their order. Text between PEM blocks and
@@ -173,18 +169,12 @@ impl Certificate {
 
     /// The subject key identifier. A hint for finding chains that decides nothing: `None` also if it is malformed.
     pub fn subject_key_id(&self) -> Option<&[u8]> {
-        self.facts
-            .subject_key_id
-            .as_ref()
-            .map(|place| self.slice(place))
+        self.facts.subject_key_id.as_ref().map(|place| self.slice(place))
     }
 
     /// The key identifier of the issuer's key. A hint like [`subject_key_id`](Certificate::subject_key_id).
     pub fn authority_key_id(&self) -> Option<&[u8]> {
-        self.facts
-            .authority_key_id
-            .as_ref()
-            .map(|place| self.slice(place))
+        self.facts.authority_key_id.as_ref().map(|place| self.slice(place))
     }
 
     /// The certificate in PEM form (RFC 7468).
@@ -221,53 +211,33 @@ impl Facts {
         let (tbs, signature_algorithm) = open_envelope(der)?;
 
         let mut tbs = tbs.open();
-        let version = tbs
-            .optional(tag::context_constructed(0))
-            .map_err(malformed("version"))?;
-        let extensible = version
-            .map_or(Ok(false), |version| read_version(&version))
-            .map_err(malformed("version"))?;
-        let serial = tbs
-            .expect(tag::INTEGER)
-            .map_err(malformed("serial number"))?;
-        let inner_algorithm = tbs
-            .expect(tag::SEQUENCE)
-            .map_err(malformed("signature algorithm"))?;
+        let version = tbs.optional(tag::context_constructed(0)).map_err(malformed("version"))?;
+        let extensible = version.map_or(Ok(false), |version| read_version(&version)).map_err(malformed("version"))?;
+        let serial = tbs.expect(tag::INTEGER).map_err(malformed("serial number"))?;
+        let inner_algorithm = tbs.expect(tag::SEQUENCE).map_err(malformed("signature algorithm"))?;
         let issuer = tbs.expect(tag::SEQUENCE).map_err(malformed("issuer"))?;
         let validity = tbs.expect(tag::SEQUENCE).map_err(malformed("validity"))?;
         let subject = tbs.expect(tag::SEQUENCE).map_err(malformed("subject"))?;
         let key = tbs.expect(tag::SEQUENCE).map_err(malformed("public key"))?;
         // issuerUniqueID and subjectUniqueID: the oldest of relics, carried.
-        tbs.optional(tag::context(1))
-            .map_err(malformed("issuer's unique identifier"))?;
-        tbs.optional(tag::context(2))
-            .map_err(malformed("subject's unique identifier"))?;
-        let extensions = tbs
-            .optional(tag::context_constructed(3))
-            .map_err(malformed("list of extensions"))?;
+        tbs.optional(tag::context(1)).map_err(malformed("issuer's unique identifier"))?;
+        tbs.optional(tag::context(2)).map_err(malformed("subject's unique identifier"))?;
+        let extensions = tbs.optional(tag::context_constructed(3)).map_err(malformed("list of extensions"))?;
         tbs.finish().map_err(malformed("list of extensions"))?;
 
         // RFC 5280 section 4.1.1.2.
         if inner_algorithm.raw != signature_algorithm.raw {
-            return Err(malformed("signature algorithm")(
-                "it is not the same inside and outside",
-            ));
+            return Err(malformed("signature algorithm")("it is not the same inside and outside"));
         }
         // RFC 5280 section 4.1.2.9.
         if extensions.is_some() && !extensible {
-            return Err(malformed("version")(
-                "it has extensions, which version 3 brought",
-            ));
+            return Err(malformed("version")("it has extensions, which version 3 brought"));
         }
-        let extensions =
-            extensions.map_or(Ok(Extensions::default()), |list| Extensions::read(&list))?;
+        let extensions = extensions.map_or(Ok(Extensions::default()), |list| Extensions::read(&list))?;
 
         let (key, ability) = key::read(&key).map_err(malformed("public key"))?;
-        let key_usage = extensions
-            .key_usage
-            .map(|e| KeyUsage::read(e.value))
-            .transpose()
-            .map_err(malformed("key usage"))?;
+        let key_usage =
+            extensions.key_usage.map(|e| KeyUsage::read(e.value)).transpose().map_err(malformed("key usage"))?;
         let mail_allowed = extensions
             .extended_key_usage
             .map(|e| purpose::allows_mail(e.value))
@@ -282,10 +252,7 @@ impl Facts {
         let issuer_name = DistinguishedName::read(&issuer).map_err(malformed("issuer"))?;
 
         Ok(Facts {
-            names: Names::read(
-                &subject_name,
-                extensions.subject_alternative_name.map(|e| e.value),
-            )?,
+            names: Names::read(&subject_name, extensions.subject_alternative_name.map(|e| e.value))?,
             subject: subject_name.text(),
             issuer: issuer_name.text(),
             subject_place: subject.range(),
@@ -296,14 +263,9 @@ impl Facts {
             purposes: Purposes::new(key_usage, mail_allowed, ability),
             is_ca,
             key,
-            signature_algorithm: read_algorithm_name(&signature_algorithm)
-                .map_err(malformed("signature algorithm"))?,
-            subject_key_id: extensions
-                .subject_key_id
-                .and_then(|e| read_subject_key_id(&e).ok()),
-            authority_key_id: extensions
-                .authority_key_id
-                .and_then(|e| read_authority_key_id(&e).ok().flatten()),
+            signature_algorithm: read_algorithm_name(&signature_algorithm).map_err(malformed("signature algorithm"))?,
+            subject_key_id: extensions.subject_key_id.and_then(|e| read_subject_key_id(&e).ok()),
+            authority_key_id: extensions.authority_key_id.and_then(|e| read_authority_key_id(&e).ok().flatten()),
         })
     }
 }
@@ -322,23 +284,15 @@ fn open_envelope(der: &[u8]) -> Result<(Element<'_>, Element<'_>), Error> {
         return Err(Error::not_a_certificate(pem::describe(der)));
     }
     if der.len() > MAX_CERTIFICATE {
-        return Err(Error::TooLarge {
-            octets: der.len(),
-            limit: MAX_CERTIFICATE,
-        });
+        return Err(Error::TooLarge { octets: der.len(), limit: MAX_CERTIFICATE });
     }
     let header = Header::read(der).map_err(|_| Error::not_a_certificate(pem::describe(der)))?;
     let announced = header.header.saturating_add(header.length);
     if announced > der.len() {
-        return Err(Error::Truncated {
-            present: der.len(),
-            announced,
-        });
+        return Err(Error::Truncated { present: der.len(), announced });
     }
     if announced < der.len() {
-        return Err(Error::TrailingData {
-            octets: der.len() - announced,
-        });
+        return Err(Error::TrailingData { octets: der.len() - announced });
     }
 
     let whole = Reader::new(der).next().map_err(malformed("outer form"))?;
@@ -346,15 +300,9 @@ fn open_envelope(der: &[u8]) -> Result<(Element<'_>, Element<'_>), Error> {
         return Err(other);
     }
     let mut parts = whole.open();
-    let tbs = parts
-        .expect(tag::SEQUENCE)
-        .map_err(malformed("signed part"))?;
-    let algorithm = parts
-        .expect(tag::SEQUENCE)
-        .map_err(malformed("signature algorithm"))?;
-    let signature = parts
-        .expect(tag::BIT_STRING)
-        .map_err(malformed("signature"))?;
+    let tbs = parts.expect(tag::SEQUENCE).map_err(malformed("signed part"))?;
+    let algorithm = parts.expect(tag::SEQUENCE).map_err(malformed("signature algorithm"))?;
+    let signature = parts.expect(tag::BIT_STRING).map_err(malformed("signature"))?;
     parts.finish().map_err(malformed("signature"))?;
     der::bit_string(signature.value).map_err(malformed("signature"))?;
     Ok((tbs, algorithm))
@@ -375,26 +323,18 @@ fn recognise_other(whole: &Element<'_>) -> Option<Error> {
         }
         _ => {}
     }
-    // A certificate without a version begins with serial, algorithm, issuer and validity.
+    // A certificate begins with version, serial, algorithm, issuer and validity; the version is missing in old ones.
     let mut inside = first.open();
-    let tags = [
-        inside.next().ok()?.tag,
-        inside.next().ok()?.tag,
-        inside.next().ok()?.tag,
-        inside.next().ok()?.tag,
-    ];
-    match tags {
-        [tag::INTEGER, tag::SEQUENCE, tag::SEQUENCE, fourth]
-            if fourth == tag::context_constructed(0) =>
-        {
+    let mut next = || inside.next().map_or(0, |element| element.tag);
+    const ATTRIBUTES: u8 = tag::context_constructed(0);
+    match [next(), next(), next(), next()] {
+        [tag::INTEGER, tag::SEQUENCE, tag::SEQUENCE, ATTRIBUTES] => {
             Some(Error::not_a_certificate("a certificate request"))
         }
-        [
-            tag::INTEGER,
-            tag::SEQUENCE,
-            tag::SEQUENCE,
-            tag::UTC_TIME | tag::GENERALIZED_TIME,
-        ] => Some(Error::not_a_certificate("a revocation list")),
+        [tag::INTEGER, tag::SEQUENCE, tag::SEQUENCE, tag::UTC_TIME | tag::GENERALIZED_TIME]
+        | [tag::SEQUENCE, tag::SEQUENCE, tag::UTC_TIME | tag::GENERALIZED_TIME, _] => {
+            Some(Error::not_a_certificate("a revocation list"))
+        }
         _ => None,
     }
 }
@@ -427,10 +367,7 @@ fn read_validity(element: &Element<'_>) -> Result<(UnixTime, UnixTime), Problem>
 
 fn read_algorithm_name(element: &Element<'_>) -> Result<Cow<'static, str>, Problem> {
     let oid = element.open().expect(tag::OID)?.value;
-    Ok(oid::algorithm(oid).map_or_else(
-        || Cow::Owned(oid::dotted(oid)),
-        |known| Cow::Borrowed(known.name),
-    ))
+    Ok(oid::algorithm(oid).map_or_else(|| Cow::Owned(oid::dotted(oid)), |known| Cow::Borrowed(known.name)))
 }
 
 /// The place of a `SubjectKeyIdentifier` (RFC 5280 section 4.2.1.2).
@@ -446,9 +383,7 @@ fn read_authority_key_id(extension: &Element<'_>) -> Result<Option<Range<usize>>
     let mut contents = extension.open();
     let mut identifier = contents.expect(tag::SEQUENCE)?.open();
     contents.finish()?;
-    Ok(identifier
-        .optional(tag::context(0))?
-        .map(|id| id.value_range()))
+    Ok(identifier.optional(tag::context(0))?.map(|id| id.value_range()))
 }
 
 /// The contents of the extensions that are read, still encoded. All others are passed over.

@@ -60,10 +60,7 @@ pub(crate) struct Element<'a> {
 impl<'a> Element<'a> {
     /// A reader for what is inside.
     pub(crate) fn open(&self) -> Reader<'a> {
-        Reader {
-            rest: self.value,
-            position: self.start + (self.raw.len() - self.value.len()),
-        }
+        Reader { rest: self.value, position: self.start + (self.raw.len() - self.value.len()) }
     }
 
     /// Place of the whole element in the outermost input.
@@ -86,10 +83,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(input: &'a [u8]) -> Reader<'a> {
-        Reader {
-            rest: input,
-            position: 0,
-        }
+        Reader { rest: input, position: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,22 +92,13 @@ impl<'a> Reader<'a> {
 
     /// The next element, whatever it is.
     pub(crate) fn next(&mut self) -> Result<Element<'a>, Problem> {
-        let Header {
-            tag,
-            header,
-            length,
-        } = Header::read(self.rest)?;
+        let Header { tag, header, length } = Header::read(self.rest)?;
         let (raw, rest) = header
             .checked_add(length)
             .and_then(|whole| self.rest.split_at_checked(whole))
             .ok_or("an element is longer than what holds it")?;
         let value = raw.get(header..).unwrap_or_default();
-        let element = Element {
-            tag,
-            value,
-            raw,
-            start: self.position,
-        };
+        let element = Element { tag, value, raw, start: self.position };
         self.position += raw.len();
         self.rest = rest;
         Ok(element)
@@ -122,31 +107,19 @@ impl<'a> Reader<'a> {
     /// The next element, which has to have this tag.
     pub(crate) fn expect(&mut self, tag: u8) -> Result<Element<'a>, Problem> {
         if self.peek() != Some(tag) {
-            return Err(if self.is_empty() {
-                "an element is missing"
-            } else {
-                "an element has the wrong type"
-            });
+            return Err(if self.is_empty() { "an element is missing" } else { "an element has the wrong type" });
         }
         self.next()
     }
 
     /// The next element if it has this tag.
     pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>, Problem> {
-        if self.peek() == Some(tag) {
-            self.next().map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.peek() == Some(tag) { self.next().map(Some) } else { Ok(None) }
     }
 
     /// Nothing may follow.
     pub(crate) fn finish(&self) -> Result<(), Problem> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err("an element too many")
-        }
+        if self.is_empty() { Ok(()) } else { Err("an element too many") }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -182,33 +155,20 @@ impl Header {
             return Err("an element has a tag number above 30");
         }
         if first < 0x80 {
-            return Ok(Header {
-                tag,
-                header: 2,
-                length: usize::from(first),
-            });
+            return Ok(Header { tag, header: 2, length: usize::from(first) });
         }
         // Four length octets hold 4 GiB, which is more than any input here.
         let count = usize::from(first & 0x7f);
         if count == 0 || count > 4 {
             return Err("an element has an indefinite or oversized length");
         }
-        let octets = more
-            .get(..count)
-            .ok_or("an element ends within its header")?;
-        let length = octets
-            .iter()
-            .fold(0u64, |length, octet| length << 8 | u64::from(*octet));
+        let octets = more.get(..count).ok_or("an element ends within its header")?;
+        let length = octets.iter().fold(0u64, |length, octet| length << 8 | u64::from(*octet));
         if octets.first() == Some(&0) || length < 0x80 {
             return Err("an element has a length that is not minimal");
         }
-        let length = usize::try_from(length)
-            .map_err(|_| "an element has an indefinite or oversized length")?;
-        Ok(Header {
-            tag,
-            header: 2 + count,
-            length,
-        })
+        let length = usize::try_from(length).map_err(|_| "an element has an indefinite or oversized length")?;
+        Ok(Header { tag, header: 2 + count, length })
     }
 }
 
@@ -238,28 +198,13 @@ mod tests {
     fn lengths_are_definite_and_minimal() {
         for (input, why) in [
             (&[0x30][..], "an element ends within its header"),
-            (
-                &[0x30, 0x80, 0, 0],
-                "an element has an indefinite or oversized length",
-            ),
-            (
-                &[0x30, 0x85, 1, 0, 0, 0, 0],
-                "an element has an indefinite or oversized length",
-            ),
-            (
-                &[0x30, 0x81, 0x7f],
-                "an element has a length that is not minimal",
-            ),
-            (
-                &[0x30, 0x82, 0x00, 0x80],
-                "an element has a length that is not minimal",
-            ),
+            (&[0x30, 0x80, 0, 0], "an element has an indefinite or oversized length"),
+            (&[0x30, 0x85, 1, 0, 0, 0, 0], "an element has an indefinite or oversized length"),
+            (&[0x30, 0x81, 0x7f], "an element has a length that is not minimal"),
+            (&[0x30, 0x82, 0x00, 0x80], "an element has a length that is not minimal"),
             (&[0x30, 0x82, 0x01], "an element ends within its header"),
             (&[0x30, 0x01], "an element is longer than what holds it"),
-            (
-                &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
-                "an element is longer than what holds it",
-            ),
+            (&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], "an element is longer than what holds it"),
             (&[0x3f, 0x21, 0x00], "an element has a tag number above 30"),
         ] {
             assert_eq!(Reader::new(input).next().unwrap_err(), why, "{input:02x?}");
@@ -278,9 +223,6 @@ mod tests {
         let null = inside.expect(0x05).unwrap();
         assert_eq!((null.range(), inside.finish()), (5..7, Ok(())));
         assert_eq!(reader.next().unwrap().range(), 7..9);
-        assert_eq!(
-            reader.expect(tag::SET).unwrap_err(),
-            "an element is missing"
-        );
+        assert_eq!(reader.expect(tag::SET).unwrap_err(), "an element is missing");
     }
 }

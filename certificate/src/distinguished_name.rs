@@ -9,8 +9,7 @@ use crate::oid;
 /// commonName, X.520.
 pub(crate) const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// domainComponent, RFC 4519 section 2.4.
-pub(crate) const DOMAIN_COMPONENT: &[u8] =
-    &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x19];
+pub(crate) const DOMAIN_COMPONENT: &[u8] = &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x19];
 /// emailAddress, RFC 2985 section 5.2.1.
 pub(crate) const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01];
 
@@ -74,27 +73,19 @@ impl<'a> Attribute<'a> {
     pub(crate) fn text(&self) -> Option<Cow<'a, str>> {
         let octets = self.value.value;
         match self.value.tag {
-            tag::UTF8_STRING
-            | tag::PRINTABLE_STRING
-            | tag::IA5_STRING
-            | tag::NUMERIC_STRING
-            | tag::VISIBLE_STRING => std::str::from_utf8(octets).ok().map(Cow::Borrowed),
+            tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING | tag::NUMERIC_STRING | tag::VISIBLE_STRING => {
+                std::str::from_utf8(octets).ok().map(Cow::Borrowed)
+            }
             // T.61 in the letter, ISO 8859-1 in practice.
             tag::TELETEX_STRING => Some(octets.iter().map(|octet| char::from(*octet)).collect()),
             tag::BMP_STRING => {
                 let (pairs, rest) = octets.as_chunks::<2>();
                 let units = pairs.iter().map(|pair| u16::from_be_bytes(*pair));
-                rest.is_empty()
-                    .then(|| char::decode_utf16(units).collect::<Result<_, _>>().ok())?
+                rest.is_empty().then(|| char::decode_utf16(units).collect::<Result<_, _>>().ok())?
             }
             tag::UNIVERSAL_STRING => {
                 let (quads, rest) = octets.as_chunks::<4>();
-                rest.is_empty().then(|| {
-                    quads
-                        .iter()
-                        .map(|quad| char::from_u32(u32::from_be_bytes(*quad)))
-                        .collect()
-                })?
+                rest.is_empty().then(|| quads.iter().map(|quad| char::from_u32(u32::from_be_bytes(*quad))).collect())?
             }
             _ => None,
         }
@@ -183,10 +174,7 @@ mod tests {
     }
 
     fn attribute(oid: &[u8], tag: u8, value: &[u8]) -> Vec<u8> {
-        tlv(
-            tag::SEQUENCE,
-            &[tlv(tag::OID, oid), tlv(tag, value)].concat(),
-        )
+        tlv(tag::SEQUENCE, &[tlv(tag::OID, oid), tlv(tag, value)].concat())
     }
 
     fn text(relative_names: &[Vec<u8>]) -> Result<String, &'static str> {
@@ -201,12 +189,7 @@ mod tests {
     /// The examples of RFC 4514 section 4, and its escapes.
     #[test]
     fn text_is_that_of_rfc_4514() {
-        let rdn = |oid: &[u8], value: &str| {
-            tlv(
-                tag::SET,
-                &attribute(oid, tag::UTF8_STRING, value.as_bytes()),
-            )
-        };
+        let rdn = |oid: &[u8], value: &str| tlv(tag::SET, &attribute(oid, tag::UTF8_STRING, value.as_bytes()));
         let uid = [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 0x01, 0x01];
         let (dc, ou) = (DOMAIN_COMPONENT, &[0x55, 4, 11][..]);
         assert_eq!(
@@ -215,11 +198,8 @@ mod tests {
         );
         let joined = tlv(
             tag::SET,
-            &[
-                attribute(ou, tag::UTF8_STRING, b"Sales"),
-                attribute(COMMON_NAME, tag::UTF8_STRING, b"J.  Smith"),
-            ]
-            .concat(),
+            &[attribute(ou, tag::UTF8_STRING, b"Sales"), attribute(COMMON_NAME, tag::UTF8_STRING, b"J.  Smith")]
+                .concat(),
         );
         assert_eq!(
             text(&[rdn(dc, "net"), rdn(dc, "example"), joined]).unwrap(),
@@ -229,18 +209,12 @@ mod tests {
             text(&[rdn(dc, "net"), rdn(COMMON_NAME, "James \"Jim\" Smith, III")]).unwrap(),
             "CN=James \\\"Jim\\\" Smith\\, III,DC=net"
         );
-        assert_eq!(
-            text(&[rdn(COMMON_NAME, "Before\rAfter")]).unwrap(),
-            "CN=Before\\0dAfter"
-        );
+        assert_eq!(text(&[rdn(COMMON_NAME, "Before\rAfter")]).unwrap(), "CN=Before\\0dAfter");
         assert_eq!(text(&[rdn(COMMON_NAME, "Lučić")]).unwrap(), "CN=Lučić");
         assert_eq!(text(&[rdn(COMMON_NAME, " #x ")]).unwrap(), "CN=\\ #x\\ ");
         assert_eq!(text(&[rdn(COMMON_NAME, "#x")]).unwrap(), "CN=\\#x");
         assert_eq!(text(&[rdn(COMMON_NAME, " ")]).unwrap(), "CN=\\ ");
-        let octets = tlv(
-            tag::SET,
-            &attribute(&[0x2b, 6, 1, 4, 1, 0x8b, 0x3a, 0], tag::OCTET_STRING, b"Hi"),
-        );
+        let octets = tlv(tag::SET, &attribute(&[0x2b, 6, 1, 4, 1, 0x8b, 0x3a, 0], tag::OCTET_STRING, b"Hi"));
         assert_eq!(text(&[octets]).unwrap(), "1.3.6.1.4.1.1466.0=#04024869");
         assert_eq!(text(&[]).unwrap(), "");
     }
@@ -248,19 +222,9 @@ mod tests {
     #[test]
     fn every_directory_string_is_read() {
         assert_eq!(one(tag::TELETEX_STRING, b"M\xfcller"), "CN=Müller");
-        assert_eq!(
-            one(tag::BMP_STRING, &[0, b'M', 0, 0xfc, 0xd8, 0x3d, 0xde, 0x00]),
-            "CN=Mü😀"
-        );
-        assert_eq!(
-            one(tag::UNIVERSAL_STRING, &[0, 0, 0, b'M', 0, 1, 0xf6, 0]),
-            "CN=M😀"
-        );
-        assert_eq!(
-            one(tag::BMP_STRING, &[0xd8, 0]),
-            "CN=#1e02d800",
-            "half a surrogate pair"
-        );
+        assert_eq!(one(tag::BMP_STRING, &[0, b'M', 0, 0xfc, 0xd8, 0x3d, 0xde, 0x00]), "CN=Mü😀");
+        assert_eq!(one(tag::UNIVERSAL_STRING, &[0, 0, 0, b'M', 0, 1, 0xf6, 0]), "CN=M😀");
+        assert_eq!(one(tag::BMP_STRING, &[0xd8, 0]), "CN=#1e02d800", "half a surrogate pair");
         assert_eq!(one(tag::BMP_STRING, &[0]), "CN=#1e0100");
         assert_eq!(one(tag::UTF8_STRING, &[0xff]), "CN=#0c01ff");
     }
@@ -269,12 +233,6 @@ mod tests {
     fn malformed_names_are_problems() {
         assert!(text(&[tlv(tag::SET, &[])]).is_err());
         assert!(text(&[tlv(tag::SEQUENCE, &[])]).is_err());
-        assert!(
-            text(&[tlv(
-                tag::SET,
-                &tlv(tag::SEQUENCE, &tlv(tag::OID, COMMON_NAME))
-            )])
-            .is_err()
-        );
+        assert!(text(&[tlv(tag::SET, &tlv(tag::SEQUENCE, &tlv(tag::OID, COMMON_NAME)))]).is_err());
     }
 }

@@ -15,9 +15,7 @@ pub enum Error {
         found: String,
     },
     /// It starts as a certificate and ends before the length it announces.
-    #[error(
-        "the certificate is cut off after {present} of {announced} octets: fetch the file again"
-    )]
+    #[error("the certificate is cut off after {present} of {announced} octets: fetch the file again")]
     Truncated {
         /// Octets that are there.
         present: usize,
@@ -95,8 +93,6 @@ impl Error {
     }
 
     pub(crate) fn not_a_certificate(found: &str) -> Error {
-        Error::NotACertificate {
-            found: found.to_owned(),
-        }
+        Error::NotACertificate { found: found.to_owned() }
     }
 }

@@ -34,60 +34,28 @@ pub(crate) fn read(element: &Element<'_>) -> Result<(KeyInfo, Ability), Problem>
     let info = match oid {
         oid::RSA => {
             let bits = rsa_bits(key)?;
-            KeyInfo {
-                kind: "rsa".to_owned(),
-                name: format!("RSA {bits}"),
-                bits: Some(bits),
-            }
+            KeyInfo { kind: "rsa".to_owned(), name: format!("RSA {bits}"), bits: Some(bits) }
         }
         oid::RSA_PSS | oid::RSA_OAEP => {
             let bits = rsa_bits(key)?;
-            KeyInfo {
-                kind: oid::dotted(oid),
-                name: format!("{} {bits}", name.unwrap_or("RSA")),
-                bits: Some(bits),
-            }
+            KeyInfo { kind: oid::dotted(oid), name: format!("{} {bits}", name.unwrap_or("RSA")), bits: Some(bits) }
         }
         oid::EC => {
             // RFC 5480 section 2.1.1 wants a named curve; a curve given by its numbers is carried without a name.
-            let curve = if algorithm.is_empty() {
-                None
-            } else {
-                algorithm.optional(tag::OID)?
-            };
+            let curve = if algorithm.is_empty() { None } else { algorithm.optional(tag::OID)? };
             let (name, bits) = match curve.and_then(|curve| named_curve(curve.value)) {
                 Some((name, bits)) => (format!("EC {name}"), Some(bits)),
-                None => (
-                    curve.map_or_else(
-                        || "EC".to_owned(),
-                        |curve| format!("EC {}", oid::dotted(curve.value)),
-                    ),
-                    None,
-                ),
+                None => {
+                    (curve.map_or_else(|| "EC".to_owned(), |curve| format!("EC {}", oid::dotted(curve.value))), None)
+                }
             };
-            KeyInfo {
-                kind: "ec".to_owned(),
-                name,
-                bits,
-            }
+            KeyInfo { kind: "ec".to_owned(), name, bits }
         }
-        oid::X25519 => KeyInfo {
-            kind: "x25519".to_owned(),
-            name: "X25519".to_owned(),
-            bits: Some(255),
-        },
-        oid::ED25519 => KeyInfo {
-            kind: "ed25519".to_owned(),
-            name: "Ed25519".to_owned(),
-            bits: Some(255),
-        },
+        oid::X25519 => KeyInfo { kind: "x25519".to_owned(), name: "X25519".to_owned(), bits: Some(255) },
+        oid::ED25519 => KeyInfo { kind: "ed25519".to_owned(), name: "Ed25519".to_owned(), bits: Some(255) },
         _ => {
             let kind = oid::dotted(oid);
-            KeyInfo {
-                name: name.map_or_else(|| kind.clone(), str::to_owned),
-                kind,
-                bits: None,
-            }
+            KeyInfo { name: name.map_or_else(|| kind.clone(), str::to_owned), kind, bits: None }
         }
     };
     Ok((info, ability))
@@ -106,9 +74,7 @@ fn rsa_bits(key: &[u8]) -> Result<u32, Problem> {
     let Some(first) = octets.first().filter(|first| **first != 0) else {
         return Err("an RSA modulus is empty or zero");
     };
-    u32::try_from(8 * octets.len())
-        .map(|bits| bits - first.leading_zeros())
-        .map_err(|_| "an RSA modulus is too long")
+    u32::try_from(8 * octets.len()).map(|bits| bits - first.leading_zeros()).map_err(|_| "an RSA modulus is too long")
 }
 
 /// The curves of RFC 5480, RFC 5639 and SEC 2 that mail programs know.

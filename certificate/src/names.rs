@@ -50,37 +50,20 @@ pub(crate) struct Names {
 
 impl Names {
     /// `alternative` is the contents of the subject alternative name extension.
-    pub(crate) fn read(
-        subject: &DistinguishedName<'_>,
-        alternative: Option<&[u8]>,
-    ) -> Result<Names, Error> {
-        let mut found = Found {
-            addresses: Vec::new(),
-            domains: BTreeSet::new(),
-        };
+    pub(crate) fn read(subject: &DistinguishedName<'_>, alternative: Option<&[u8]>) -> Result<Names, Error> {
+        let mut found = Found { addresses: Vec::new(), domains: BTreeSet::new() };
         if let Some(alternative) = alternative {
             found
                 .read_alternative(alternative)
-                .map_err(|problem| Error::Malformed {
-                    part: "subject alternative name",
-                    problem,
-                })?;
+                .map_err(|problem| Error::Malformed { part: "subject alternative name", problem })?;
         }
-        let common_name = found
-            .read_subject(subject)
-            .map_err(|problem| Error::Malformed {
-                part: "subject",
-                problem,
-            })?;
+        let common_name =
+            found.read_subject(subject).map_err(|problem| Error::Malformed { part: "subject", problem })?;
         found.read_domain_authorities();
         if found.addresses.len() + found.domains.len() > MAX_NAMES {
             return Err(Error::TooManyNames { limit: MAX_NAMES });
         }
-        Ok(Names {
-            addresses: found.addresses,
-            domains: found.domains.into_iter().collect(),
-            common_name,
-        })
+        Ok(Names { addresses: found.addresses, domains: found.domains.into_iter().collect(), common_name })
     }
 }
 
@@ -119,8 +102,7 @@ impl Found {
                         self.add_address(text, MailNameSource::SmtpUtf8Mailbox)?;
                     }
                 }
-                X400_ADDRESS | DIRECTORY_NAME | EDI_PARTY_NAME | URI | IP_ADDRESS
-                | REGISTERED_ID => {}
+                X400_ADDRESS | DIRECTORY_NAME | EDI_PARTY_NAME | URI | IP_ADDRESS | REGISTERED_ID => {}
                 _ => return Err("a name has a form that is not defined"),
             }
             if names.is_empty() {
@@ -147,9 +129,7 @@ impl Found {
                         continue;
                     };
                     self.add_domain(&text);
-                    if let Some((DOMAIN_AUTHORITY, domain)) =
-                        text.to_ascii_lowercase().split_once('@')
-                    {
+                    if let Some((DOMAIN_AUTHORITY, domain)) = text.to_ascii_lowercase().split_once('@') {
                         self.add_domain(domain);
                     }
                     common_name = Some(text.into_owned());
@@ -159,10 +139,7 @@ impl Found {
             }
         }
         // A domain written as components (RFC 2247), the top one first, under the common name of RFC 3183.
-        if common_name
-            .as_deref()
-            .is_some_and(|name| name.eq_ignore_ascii_case(DOMAIN_AUTHORITY))
-        {
+        if common_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(DOMAIN_AUTHORITY)) {
             components.reverse();
             self.add_domain(&components.join("."));
         }
@@ -174,6 +151,7 @@ impl Found {
         for address in &self.addresses {
             if let Some((local, domain)) = address.text.rsplit_once('@')
                 && local.eq_ignore_ascii_case(DOMAIN_AUTHORITY)
+                && !domain.is_empty()
             {
                 // Whatever its letters: an internationalised domain may be written in U-labels here.
                 self.domains.insert(domain.to_ascii_lowercase());
@@ -189,10 +167,7 @@ impl Found {
         if text.chars().any(char::is_control) {
             return Err("an address has a control character in it");
         }
-        self.addresses.push(MailName {
-            text: text.to_owned(),
-            source,
-        });
+        self.addresses.push(MailName { text: text.to_owned(), source });
         Ok(())
     }
 
@@ -236,17 +211,13 @@ fn ia5(value: &[u8]) -> Result<&str, Problem> {
 fn looks_like_a_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     text.len() <= 253
         && text.split('.').all(label)
-        && text
-            .rsplit_once('.')
-            .is_some_and(|(_, last)| !last.bytes().all(|octet| octet.is_ascii_digit()))
+        && text.rsplit_once('.').is_some_and(|(_, last)| !last.bytes().all(|octet| octet.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -254,15 +225,76 @@ mod tests {
     use super::*;
 
     fn read(extension: &[u8]) -> Result<Names, Error> {
-        let subject = der::only(&[0x30, 0], tag::SEQUENCE)
-            .and_then(|e| DistinguishedName::read(&e))
-            .unwrap();
+        let subject = der::only(&[0x30, 0], tag::SEQUENCE).and_then(|e| DistinguishedName::read(&e)).unwrap();
         Names::read(&subject, Some(extension))
     }
 
     fn one(tag: u8, value: &[u8]) -> Vec<u8> {
         let length = u8::try_from(value.len()).unwrap();
         [&[0x30, length + 2, tag, length], value].concat()
+    }
+
+    /// The names of a subject, its attributes with the most general first.
+    fn subject(attributes: &[(&[u8], u8, &[u8])]) -> Result<Names, Error> {
+        let tlv = |tag: u8, contents: &[u8]| [&[tag, u8::try_from(contents.len()).unwrap()], contents].concat();
+        let relative_names = attributes.iter().map(|(oid, tag, value)| {
+            tlv(tag::SET, &tlv(tag::SEQUENCE, &[tlv(tag::OID, oid), tlv(*tag, value)].concat()))
+        });
+        let name = tlv(tag::SEQUENCE, &relative_names.collect::<Vec<_>>().concat());
+        let name = der::only(&name, tag::SEQUENCE).unwrap();
+        Names::read(&DistinguishedName::read(&name).unwrap(), None)
+    }
+
+    #[test]
+    fn the_subject_has_addresses_in_both_kinds_of_string() {
+        use crate::distinguished_name::EMAIL_ADDRESS;
+        for (tag, text) in [
+            (tag::IA5_STRING, "lee@example.org"),
+            (tag::UTF8_STRING, "lee@example.org"),
+            (tag::UTF8_STRING, "zoë@example.org"),
+        ] {
+            let names = subject(&[(EMAIL_ADDRESS, tag, text.as_bytes())]).unwrap();
+            assert_eq!(names.addresses, [MailName { text: text.to_owned(), source: MailNameSource::SubjectEmail }]);
+            assert!(names.addresses.iter().all(MailName::legacy));
+        }
+        assert!(subject(&[(EMAIL_ADDRESS, tag::IA5_STRING, b"")]).unwrap().addresses.is_empty());
+        for (tag, value) in
+            [(tag::OCTET_STRING, &b"a@b.c"[..]), (tag::UTF8_STRING, b"\xff@b.c"), (tag::IA5_STRING, b"a\0@b.c")]
+        {
+            let error = subject(&[(EMAIL_ADDRESS, tag, value)]).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::Malformed { part: "subject", .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_subject_has_domains() {
+        use crate::distinguished_name::{COMMON_NAME, DOMAIN_COMPONENT};
+        let common_name = |text: &'static str| (COMMON_NAME, tag::UTF8_STRING, text.as_bytes());
+        let component = |text: &'static str| (DOMAIN_COMPONENT, tag::IA5_STRING, text.as_bytes());
+        for (attributes, name, domains) in [
+            (vec![common_name("Mail.Example.ORG")], "Mail.Example.ORG", vec!["mail.example.org"]),
+            (vec![common_name("example.org"), common_name("Gateway 1")], "Gateway 1", vec!["example.org"]),
+            (vec![common_name("Alice Adams")], "Alice Adams", vec![]),
+            (vec![common_name("alice@example.org")], "alice@example.org", vec![]),
+            (
+                vec![common_name("domain-confidentiality-authority@example.org")],
+                "domain-confidentiality-authority@example.org",
+                vec!["example.org"],
+            ),
+            (
+                vec![component("org"), component("example"), common_name("Domain-Confidentiality-Authority")],
+                "Domain-Confidentiality-Authority",
+                vec!["example.org"],
+            ),
+            (vec![component("org"), component("example"), common_name("Alice")], "Alice", vec![]),
+        ] {
+            let names = subject(&attributes).unwrap();
+            assert_eq!(
+                (names.common_name.as_deref(), names.domains),
+                (Some(name), domains.iter().map(|d| d.to_string()).collect())
+            );
+        }
+        assert_eq!(subject(&[]).unwrap().common_name, None);
     }
 
     #[test]
@@ -280,28 +312,11 @@ mod tests {
             ("NUL in address", one(0x81, b"a@example.org\0.example.com")),
             ("domain not ASCII", one(0x82, "ü.example.org".as_bytes())),
             ("other name without value", one(0xa0, &[6, 1, 0x2b])),
-            (
-                "mailbox not UTF8String",
-                one(
-                    0xa0,
-                    &[6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 3, 0x16, 1, b'a'],
-                ),
-            ),
-            (
-                "mailbox not UTF-8",
-                one(
-                    0xa0,
-                    &[6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 3, 0x0c, 1, 0xff],
-                ),
-            ),
+            ("mailbox not UTF8String", one(0xa0, &[6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 3, 0x16, 1, b'a'])),
+            ("mailbox not UTF-8", one(0xa0, &[6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 3, 0x0c, 1, 0xff])),
             (
                 "mailbox with BOM",
-                one(
-                    0xa0,
-                    &[
-                        6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 6, 0x0c, 4, 0xef, 0xbb, 0xbf, b'a',
-                    ],
-                ),
+                one(0xa0, &[6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 6, 0x0c, 4, 0xef, 0xbb, 0xbf, b'a']),
             ),
         ] {
             let error = read(&extension).map(|_| ()).unwrap_err();
@@ -332,22 +347,12 @@ mod tests {
             read(&[&[0x30, 0x82], &length[..], &names].concat()).map(|names| names.addresses.len())
         };
         assert_eq!(names(MAX_NAMES), Ok(MAX_NAMES));
-        assert_eq!(
-            names(MAX_NAMES + 1),
-            Err(Error::TooManyNames { limit: MAX_NAMES })
-        );
+        assert_eq!(names(MAX_NAMES + 1), Err(Error::TooManyNames { limit: MAX_NAMES }));
     }
 
     #[test]
     fn domains_look_like_domains() {
-        for yes in [
-            "example.org",
-            "EXAMPLE.org",
-            "xn--bcher-kva.example",
-            "a.b.c",
-            "1.example",
-            "a-b.example",
-        ] {
+        for yes in ["example.org", "EXAMPLE.org", "xn--bcher-kva.example", "a.b.c", "1.example", "a-b.example"] {
             assert!(looks_like_a_domain(yes), "{yes}");
         }
         for no in [
@@ -374,14 +379,6 @@ mod tests {
         let names = read(&one(0x81, b"Domain-Confidentiality-Authority@Example.ORG")).unwrap();
         assert_eq!(names.domains, ["example.org"]);
         assert_eq!(names.addresses.len(), 1);
-        assert!(
-            read(&one(
-                0x81,
-                b"x-domain-confidentiality-authority@example.org"
-            ))
-            .unwrap()
-            .domains
-            .is_empty()
-        );
+        assert!(read(&one(0x81, b"x-domain-confidentiality-authority@example.org")).unwrap().domains.is_empty());
     }
 }

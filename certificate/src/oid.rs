@@ -127,13 +127,7 @@ mod tests {
 
     #[test]
     fn known_algorithms_have_the_registered_numbers() {
-        let numbers = |name: &str| {
-            ALGORITHMS
-                .iter()
-                .find(|a| a.name == name)
-                .map(|a| dotted(a.oid))
-                .unwrap()
-        };
+        let numbers = |name: &str| ALGORITHMS.iter().find(|a| a.name == name).map(|a| dotted(a.oid)).unwrap();
         for (name, number) in [
             ("RSA", "1.2.840.113549.1.1.1"),
             ("RSAES-OAEP", "1.2.840.113549.1.1.7"),
@@ -168,17 +162,10 @@ mod tests {
         // 2.25 with the UUID of X.667, example: f81d4fae-7dec-11d0-a765-00a0c91e6bf6.
         let uuid = 0xf81d_4fae_7dec_11d0_a765_00a0_c91e_6bf6_u128;
         let mut oid = vec![2 * 40 + 25];
-        oid.extend(
-            (0..19)
-                .rev()
-                .map(|i| ((uuid >> (7 * i)) & 0x7f) as u8 | if i > 0 { 0x80 } else { 0 }),
-        );
+        oid.extend((0..19).rev().map(|i| ((uuid >> (7 * i)) & 0x7f) as u8 | if i > 0 { 0x80 } else { 0 }));
         assert_eq!(dotted(&oid), format!("2.25.{uuid}"));
         oid.insert(1, 0x81);
-        assert_eq!(
-            dotted(&oid),
-            format!("#{}", data_encoding::HEXLOWER.encode(&oid))
-        );
+        assert_eq!(dotted(&oid), format!("#{}", data_encoding::HEXLOWER.encode(&oid)));
         assert_eq!(dotted(&[0x88, 0x37, 0x03]), "2.999.3");
         assert_eq!(dotted(&[0x27]), "0.39");
         assert_eq!(dotted(&[0x28]), "1.0");
@@ -186,12 +173,9 @@ mod tests {
 
     #[test]
     fn malformed_ones_are_hex() {
-        for (oid, text) in [
-            (&[][..], "#"),
-            (&[0x2a, 0x80], "#2a80"),
-            (&[0x2a, 0x80, 0x01], "#2a8001"),
-            (&[0x81], "#81"),
-        ] {
+        for (oid, text) in
+            [(&[][..], "#"), (&[0x2a, 0x80], "#2a80"), (&[0x2a, 0x80, 0x01], "#2a8001"), (&[0x81], "#81")]
+        {
             assert_eq!(dotted(oid), text);
         }
     }

@@ -42,11 +42,7 @@ pub struct PemBlocks<'a> {
 /// may take the good ones; a block with a private key is an [`Error::PrivateKey`]. Text between the blocks and blocks of
 /// other kinds are passed over. The input's size is the caller's to limit: the time is linear in it.
 pub fn pem_blocks(input: &[u8]) -> PemBlocks<'_> {
-    PemBlocks {
-        rest: input,
-        line: 0,
-        other: None,
-    }
+    PemBlocks { rest: input, line: 0, other: None }
 }
 
 /// The text of one CERTIFICATE block, lines of 64 characters with a line feed behind each.
@@ -75,19 +71,14 @@ pub(crate) fn read_all(input: &[u8]) -> Result<Vec<Certificate>, Error> {
         return Certificate::from_der(input).map(|certificate| vec![certificate]);
     }
     if input.len() > MAX_INPUT {
-        return Err(Error::TooLarge {
-            octets: input.len(),
-            limit: MAX_INPUT,
-        });
+        return Err(Error::TooLarge { octets: input.len(), limit: MAX_INPUT });
     }
     let mut certificates = Vec::new();
     let mut blocks = pem_blocks(input);
     for block in &mut blocks {
         let PemBlock { line, der } = block?;
-        let certificate = Certificate::from_der(&der).map_err(|source| Error::InBlock {
-            line,
-            source: Box::new(source),
-        })?;
+        let certificate =
+            Certificate::from_der(&der).map_err(|source| Error::InBlock { line, source: Box::new(source) })?;
         certificates.push(certificate);
     }
     if certificates.is_empty() {
@@ -105,8 +96,7 @@ pub(crate) fn read_all(input: &[u8]) -> Result<Vec<Certificate>, Error> {
 /// What an input without a certificate looks like, with its article.
 pub(crate) fn describe(input: &[u8]) -> &'static str {
     let beginning = input.get(..512).unwrap_or(input);
-    let text =
-        |octet: &u8| *octet >= 0x80 || octet.is_ascii_graphic() || octet.is_ascii_whitespace();
+    let text = |octet: &u8| *octet >= 0x80 || octet.is_ascii_graphic() || octet.is_ascii_whitespace();
     if input.trim_ascii_start().starts_with(BEGIN) {
         "PEM text where DER is wanted"
     } else if beginning.iter().all(text) && std::str::from_utf8(input).is_ok() {
@@ -146,45 +136,30 @@ impl<'a> PemBlocks<'a> {
         loop {
             let before = self.clone();
             let Some(text) = self.next_line() else {
-                return bad(
-                    line,
-                    "the certificate that begins here has no end: the file is cut off, fetch it again",
-                );
+                return bad(line, "the certificate that begins here has no end: the file is cut off, fetch it again");
             };
             if let Some(closed) = label(text, END) {
                 if closed != opened {
-                    return bad(
-                        self.line,
-                        "the end does not fit the beginning of the block: repair the file",
-                    );
+                    return bad(self.line, "the end does not fit the beginning of the block: repair the file");
                 }
                 break;
             }
             if label(text, BEGIN).is_some() {
                 // The block that begins here is read next.
                 *self = before;
-                return bad(
-                    line,
-                    "the certificate that begins here has no end: the file is cut off, fetch it again",
-                );
+                return bad(line, "the certificate that begins here has no end: the file is cut off, fetch it again");
             }
             if base64.len() + text.len() > MAX_BASE64 {
                 return Err(Error::InBlock {
                     line,
-                    source: Box::new(Error::TooLarge {
-                        octets: base64.len() + text.len(),
-                        limit: MAX_BASE64,
-                    }),
+                    source: Box::new(Error::TooLarge { octets: base64.len() + text.len(), limit: MAX_BASE64 }),
                 });
             }
             base64.extend(text.iter().filter(|octet| !octet.is_ascii_whitespace()));
         }
         match BASE64.decode(&base64) {
             Ok(der) => Ok(PemBlock { line, der }),
-            Err(_) => bad(
-                line,
-                "the certificate that begins here is not base64: fetch the file again",
-            ),
+            Err(_) => bad(line, "the certificate that begins here is not base64: fetch the file again"),
         }
     }
 
@@ -193,11 +168,7 @@ impl<'a> PemBlocks<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = self
-            .rest
-            .iter()
-            .position(|octet| *octet == b'\n')
-            .unwrap_or(self.rest.len());
+        let end = self.rest.iter().position(|octet| *octet == b'\n').unwrap_or(self.rest.len());
         let (line, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest.get(1..).unwrap_or_default();
         self.line += 1;

@@ -13,19 +13,11 @@ pub(crate) struct Purposes {
 impl Purposes {
     /// `mail_allowed` is what the extended key usage says. An absent extension restricts nothing (RFC 8550 sections
     /// 4.4.2 and 4.4.4).
-    pub(crate) fn new(
-        key_usage: Option<KeyUsage>,
-        mail_allowed: Option<bool>,
-        ability: Ability,
-    ) -> Purposes {
+    pub(crate) fn new(key_usage: Option<KeyUsage>, mail_allowed: Option<bool>, ability: Ability) -> Purposes {
         let mail = mail_allowed.unwrap_or(true);
         Purposes {
-            encrypt: mail
-                && ability != Ability::Sign
-                && key_usage.is_none_or(KeyUsage::allows_encryption),
-            sign: mail
-                && ability != Ability::Encrypt
-                && key_usage.is_none_or(KeyUsage::allows_signing),
+            encrypt: mail && ability != Ability::Sign && key_usage.is_none_or(KeyUsage::allows_encryption),
+            sign: mail && ability != Ability::Encrypt && key_usage.is_none_or(KeyUsage::allows_signing),
         }
     }
 }
@@ -95,59 +87,25 @@ mod tests {
     use super::*;
 
     fn purposes(key_usage: &[u8]) -> (bool, bool) {
-        let purposes = Purposes::new(
-            Some(KeyUsage::read(key_usage).unwrap()),
-            None,
-            Ability::Both,
-        );
+        let purposes = Purposes::new(Some(KeyUsage::read(key_usage).unwrap()), None, Ability::Both);
         (purposes.encrypt, purposes.sign)
     }
 
     #[test]
     fn key_usage_bits() {
-        assert_eq!(
-            purposes(&[3, 2, 7, 0x80]),
-            (false, true),
-            "digitalSignature"
-        );
+        assert_eq!(purposes(&[3, 2, 7, 0x80]), (false, true), "digitalSignature");
         assert_eq!(purposes(&[3, 2, 6, 0x40]), (false, true), "nonRepudiation");
         assert_eq!(purposes(&[3, 2, 5, 0x20]), (true, false), "keyEncipherment");
-        assert_eq!(
-            purposes(&[3, 2, 4, 0x10]),
-            (false, false),
-            "dataEncipherment"
-        );
+        assert_eq!(purposes(&[3, 2, 4, 0x10]), (false, false), "dataEncipherment");
         assert_eq!(purposes(&[3, 2, 3, 0x08]), (true, false), "keyAgreement");
-        assert_eq!(
-            purposes(&[3, 2, 1, 0x06]),
-            (false, false),
-            "keyCertSign, cRLSign"
-        );
-        assert_eq!(
-            purposes(&[3, 3, 7, 0x08, 0x80]),
-            (true, false),
-            "keyAgreement, decipherOnly"
-        );
-        assert_eq!(
-            purposes(&[3, 2, 0, 0xa0]),
-            (true, true),
-            "zero bits at the end"
-        );
+        assert_eq!(purposes(&[3, 2, 1, 0x06]), (false, false), "keyCertSign, cRLSign");
+        assert_eq!(purposes(&[3, 3, 7, 0x08, 0x80]), (true, false), "keyAgreement, decipherOnly");
+        assert_eq!(purposes(&[3, 2, 0, 0xa0]), (true, true), "zero bits at the end");
         assert_eq!(purposes(&[3, 1, 0]), (false, false), "no bit");
-        assert_eq!(
-            purposes(&[3, 2, 7, 0xff]),
-            (false, true),
-            "unused bits are not set bits"
-        );
-        for malformed in [
-            &[][..],
-            &[3, 0],
-            &[3, 1, 7],
-            &[3, 2, 8, 0x80],
-            &[4, 2, 0, 0x80],
-            &[3, 4, 0, 1, 2, 3],
-            &[3, 2, 0, 1, 0],
-        ] {
+        assert_eq!(purposes(&[3, 2, 7, 0xff]), (false, true), "unused bits are not set bits");
+        for malformed in
+            [&[][..], &[3, 0], &[3, 1, 7], &[3, 2, 8, 0x80], &[4, 2, 0, 0x80], &[3, 4, 0, 1, 2, 3], &[3, 2, 0, 1, 0]]
+        {
             assert!(KeyUsage::read(malformed).is_err(), "{malformed:02x?}");
         }
     }
@@ -155,55 +113,18 @@ mod tests {
     #[test]
     fn the_algorithm_limits_what_the_extensions_allow() {
         let of = |ability| Purposes::new(None, None, ability);
-        assert_eq!(
-            of(Ability::Both),
-            Purposes {
-                encrypt: true,
-                sign: true
-            }
-        );
-        assert_eq!(
-            of(Ability::Sign),
-            Purposes {
-                encrypt: false,
-                sign: true
-            }
-        );
-        assert_eq!(
-            of(Ability::Encrypt),
-            Purposes {
-                encrypt: true,
-                sign: false
-            }
-        );
-        assert_eq!(
-            Purposes::new(None, Some(false), Ability::Both),
-            Purposes {
-                encrypt: false,
-                sign: false
-            }
-        );
+        assert_eq!(of(Ability::Both), Purposes { encrypt: true, sign: true });
+        assert_eq!(of(Ability::Sign), Purposes { encrypt: false, sign: true });
+        assert_eq!(of(Ability::Encrypt), Purposes { encrypt: true, sign: false });
+        assert_eq!(Purposes::new(None, Some(false), Ability::Both), Purposes { encrypt: false, sign: false });
     }
 
     #[test]
     fn extended_key_usage() {
-        assert_eq!(
-            allows_mail(&[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 4]),
-            Ok(true)
-        );
+        assert_eq!(allows_mail(&[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 4]), Ok(true));
         assert_eq!(allows_mail(&[0x30, 6, 6, 4, 0x55, 0x1d, 0x25, 0]), Ok(true));
-        assert_eq!(
-            allows_mail(&[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1]),
-            Ok(false),
-            "serverAuth"
-        );
-        for malformed in [
-            &[0x30, 0][..],
-            &[],
-            &[0x30, 3, 2, 1, 0],
-            &[0x30, 3, 6, 2, 0x2b],
-            &[0x30, 3, 6, 1, 0x2b, 0],
-        ] {
+        assert_eq!(allows_mail(&[0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1]), Ok(false), "serverAuth");
+        for malformed in [&[0x30, 0][..], &[], &[0x30, 3, 2, 1, 0], &[0x30, 3, 6, 2, 0x2b], &[0x30, 3, 6, 1, 0x2b, 0]] {
             assert!(allows_mail(malformed).is_err(), "{malformed:02x?}");
         }
     }
@@ -214,13 +135,7 @@ mod tests {
         assert_eq!(is_ca(&[0x30, 3, 1, 1, 0xff]), Ok(true));
         assert_eq!(is_ca(&[0x30, 3, 1, 1, 0]), Ok(false));
         assert_eq!(is_ca(&[0x30, 6, 1, 1, 0xff, 2, 1, 0]), Ok(true));
-        for malformed in [
-            &[0x30, 3, 1, 1, 1][..],
-            &[0x30, 3, 4, 1, 0],
-            &[0x30, 2, 1, 0],
-            &[0x30, 0, 0],
-            &[],
-        ] {
+        for malformed in [&[0x30, 3, 1, 1, 1][..], &[0x30, 3, 4, 1, 0], &[0x30, 2, 1, 0], &[0x30, 0, 0], &[]] {
             assert!(is_ca(malformed).is_err(), "{malformed:02x?}");
         }
     }

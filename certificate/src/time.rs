@@ -15,10 +15,9 @@ pub(crate) fn read(element: &Element<'_>) -> Result<UnixTime, Problem> {
             (if year >= 50 { 1900 + year } else { 2000 + year }, rest)
         }
         // RFC 5280 section 4.1.2.5.2.
-        (tag::GENERALIZED_TIME, [y1, y2, y3, y4, rest @ ..]) => (
-            100 * two_digits(*y1, *y2).ok_or(BAD)? + two_digits(*y3, *y4).ok_or(BAD)?,
-            rest,
-        ),
+        (tag::GENERALIZED_TIME, [y1, y2, y3, y4, rest @ ..]) => {
+            (100 * two_digits(*y1, *y2).ok_or(BAD)? + two_digits(*y3, *y4).ok_or(BAD)?, rest)
+        }
         _ => return Err(BAD),
     };
     let [m1, m2, d1, d2, h1, h2, min1, min2, s1, s2, b'Z'] = rest else {
@@ -40,8 +39,7 @@ pub(crate) fn read(element: &Element<'_>) -> Result<UnixTime, Problem> {
 }
 
 fn two_digits(tens: u8, ones: u8) -> Option<i64> {
-    (tens.is_ascii_digit() && ones.is_ascii_digit())
-        .then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
+    (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {
@@ -55,11 +53,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// Days in the proleptic Gregorian calendar, counted in years that begin with March, so that the leap day is the last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     // 719 468 days lie between 0000-03-01 and 1970-01-01.
     365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
@@ -99,26 +93,13 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        for text in [
-            "2611220731Z",
-            "261122073100+0000",
-            "261122073100",
-            "261122073100z",
-            "2611220731 0Z",
-            "",
-        ] {
+        for text in ["2611220731Z", "261122073100+0000", "261122073100", "261122073100z", "2611220731 0Z", ""] {
             assert!(utc(text).is_err(), "{text}");
         }
         for text in ["261122073100Z", "20261122073100.0Z", "20261122073100"] {
             assert!(general(text).is_err(), "{text}");
         }
-        for text in [
-            "261322000000Z",
-            "260022000000Z",
-            "260229000000Z",
-            "260431000000Z",
-            "260100000000Z",
-        ] {
+        for text in ["261322000000Z", "260022000000Z", "260229000000Z", "260431000000Z", "260100000000Z"] {
             assert!(utc(text).is_err(), "{text}");
         }
         for text in ["260101240000Z", "260101006000Z", "260101000060Z"] {
