@@ -1,0 +1,338 @@
+//! Changes and lists for those who hold a token: certificates, domains, tokens.
+//!
+//! Each route authenticates before it looks at anything else. A change that has begun is finished even when its client
+//! goes away, and is answered when this process shows it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use certdir_certificate::Certificate;
+use certdir_directory::{
+    Authority, DomainName, PublishOptions, Report, Role, Settings, Submission, UnixTime, WithdrawTarget,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::body;
+use crate::json;
+use crate::look_up::{parse_address, parse_sha256};
+use crate::problem::Problem;
+use crate::query::{Query, Segment};
+use crate::site::{Peer, Site};
+
+/// The largest body with certificates, in octets: about 2,000 of them in PEM.
+const MAX_CERTIFICATES: usize = 4 * 1024 * 1024;
+
+/// The largest JSON body, in octets.
+const MAX_JSON: usize = 64 * 1024;
+
+/// How long an answer waits until this process shows the change. It is durable by then; the wait is a courtesy.
+const VISIBLE_TIME: Duration = Duration::from_secs(2);
+
+/// Media types of certificates. What a body really is, its octets tell; this keeps forms and JSON out. None is fine.
+const CERTIFICATE_TYPES: [&str; 6] = [
+    "application/x-pem-file",
+    "application/pem-certificate-chain",
+    "application/pkix-cert",
+    "application/x-x509-user-cert",
+    "application/octet-stream",
+    "text/plain",
+];
+
+/// `POST /v1/certificates`
+pub(crate) async fn publish(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    query: Result<Query, Problem>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let prepared = async {
+        let authority = site.authenticate(peer, &headers, now).await?;
+        Ok((authority, publish_options(&query?)?, media_type(&headers, &CERTIFICATE_TYPES)?, place(&site).await?))
+    };
+    let (authority, options, (), place) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(problem) => {
+            body::discard(&headers, body).await;
+            return Err(problem);
+        }
+    };
+    let octets = body::read(&headers, body, MAX_CERTIFICATES).await?;
+    let certificates = Certificate::read_all(&octets)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), error.to_string()))?;
+    drop(octets);
+    let submissions = submissions(&certificates);
+    let store = site.store.clone();
+    let report = finish(place, async move { store.publish(submissions, options, &authority, now).await }).await?;
+    report_answer(&site, report).await
+}
+
+/// `DELETE /v1/certificates/{sha256}`
+pub(crate) async fn withdraw_certificate(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = site.authenticate(peer, &headers, now).await?;
+    let target = WithdrawTarget::Certificate(parse_sha256(&segment?.0)?);
+    withdraw(&site, target, &query?, authority, now).await
+}
+
+/// `DELETE /v1/addresses/{address}`
+pub(crate) async fn withdraw_address(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = site.authenticate(peer, &headers, now).await?;
+    let target = WithdrawTarget::Mailbox(parse_address(&segment?.0)?);
+    withdraw(&site, target, &query?, authority, now).await
+}
+
+async fn withdraw(
+    site: &Arc<Site>,
+    target: WithdrawTarget,
+    query: &Query,
+    authority: Authority,
+    now: UnixTime,
+) -> Result<Response, Problem> {
+    query.only(&["reason"])?;
+    let reason = query.one("reason")?.map(str::to_owned);
+    let place = place(site).await?;
+    let store = site.store.clone();
+    let report = finish(place, async move { store.withdraw(target, reason, &authority, now).await }).await?;
+    report_answer(site, report).await
+}
+
+/// `GET /v1/domains`: those that the token may read, with what the parent zone of each needs.
+pub(crate) async fn domains(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let authority = site.authenticate(peer, &headers, site.now()).await?;
+    let mut domains = site.store.domains().await?;
+    domains.retain(|domain| DomainName::parse(&domain.name).is_ok_and(|name| authority.may_read(&name)));
+    Ok(json::answer(StatusCode::OK, &serde_json::json!({ "domains": domains })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDomain {
+    domain: String,
+    #[serde(default)]
+    settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `POST /v1/domains`
+pub(crate) async fn add_domain(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let new: NewDomain = read_json(&headers, body).await?;
+    let domain = parse_domain(&new.domain)?;
+    let settings = settings(&domain, new.settings)?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    let added = domain.clone();
+    let status = finish(place, async move { store.add_domain(&added, settings, &authority, now).await }).await?;
+    visible(&site, || site.reader.published().is_ok_and(|published| published.domain(&domain).is_some())).await;
+    Ok(json::answer(StatusCode::CREATED, &status))
+}
+
+/// The defaults of a domain with the given settings put over them.
+fn settings(domain: &DomainName, given: serde_json::Map<String, serde_json::Value>) -> Result<Settings, Problem> {
+    let refuse =
+        |error: serde_json::Error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "setting", error.to_string());
+    let mut all = serde_json::to_value(Settings::for_domain(domain)).map_err(refuse)?;
+    if let Some(all) = all.as_object_mut() {
+        all.extend(given);
+    }
+    serde_json::from_value(all).map_err(refuse)
+}
+
+/// `GET /v1/tokens`: never their secrets.
+pub(crate) async fn tokens(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let authority = authenticated_admin(&site, peer, &headers, site.now()).await?;
+    let tokens = site.store.tokens(&authority).await?;
+    Ok(json::answer(StatusCode::OK, &serde_json::json!({ "tokens": tokens })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    domains: Vec<String>,
+}
+
+/// `POST /v1/tokens`: the only time that the secret is shown.
+pub(crate) async fn add_token(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let new: NewToken = read_json(&headers, body).await?;
+    let domains = new.domains.iter().map(|text| parse_domain(text)).collect::<Result<Vec<_>, _>>()?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    let added = async move { store.add_token(&new.name, new.role, &domains, &authority, now).await };
+    let (row, token) = finish(place, added).await?;
+    Ok(json::answer(StatusCode::CREATED, &serde_json::json!({ "token": token, "row": row })))
+}
+
+/// `DELETE /v1/tokens/{id}`
+pub(crate) async fn revoke_token(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let Segment(id) = segment?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    finish(place, async move { store.revoke_token(&id, &authority, now).await }).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn authenticated_admin(
+    site: &Site,
+    peer: Peer,
+    headers: &HeaderMap,
+    now: UnixTime,
+) -> Result<Authority, Problem> {
+    let authority = site.authenticate(peer, headers, now).await?;
+    if authority.may_administer() {
+        return Ok(authority);
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs a token with the role admin"))
+}
+
+fn publish_options(query: &Query) -> Result<PublishOptions, Problem> {
+    query.only(&["address", "domain_certificate", "authority_for", "restore", "dry_run"])?;
+    let domain = |name| query.one(name)?.map(parse_domain).transpose();
+    Ok(PublishOptions {
+        addresses: query.all("address").map(parse_address).collect::<Result<_, _>>()?,
+        domain_certificate: domain("domain_certificate")?,
+        authority_for: domain("authority_for")?,
+        restore: query.flag("restore")?,
+        dry_run: query.flag("dry_run")?,
+    })
+}
+
+fn submissions(certificates: &[Certificate]) -> Vec<Submission> {
+    let origin = |n: usize| {
+        if certificates.len() == 1 { "request".to_owned() } else { format!("request, certificate {}", n + 1) }
+    };
+    certificates.iter().enumerate().map(|(n, c)| Submission { der: c.der().to_vec(), origin: origin(n) }).collect()
+}
+
+fn parse_domain(text: &str) -> Result<DomainName, Problem> {
+    DomainName::parse(text)
+        .map_err(|error| Problem::bad_request("bad-domain", format!("this is not a domain: {error}")))
+}
+
+/// The media type of a request's body, if it says one, must be among those known.
+fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {
+        return Ok(());
+    }
+    let first = known.first().copied().unwrap_or_default();
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        format!("the body is to be {}; with curl, add: -H 'Content-Type: {first}'", known.join(" or ")),
+    ))
+}
+
+async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    if !headers.contains_key(header::CONTENT_TYPE) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "the body is to be application/json",
+        ));
+    }
+    media_type(headers, &["application/json"])?;
+    let octets = body::read(headers, body, MAX_JSON).await?;
+    serde_json::from_slice(&octets)
+        .map_err(|error| Problem::bad_request("bad-json", format!("the body cannot be read: {error}")))
+}
+
+/// A place among the changes under way; waits for one within the request's time.
+async fn place(site: &Site) -> Result<OwnedSemaphorePermit, Problem> {
+    site.changes.clone().acquire_owned().await.map_err(|_| Problem::unavailable("stopping"))
+}
+
+/// Runs a change to its end, in its place, even when the client goes away or the request's time is over.
+async fn finish<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    change: impl Future<Output = Result<T, certdir_directory::Error>> + Send + 'static,
+) -> Result<T, Problem> {
+    let task = tokio::spawn(async move {
+        let outcome = change.await;
+        drop(place);
+        outcome
+    });
+    match task.await {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => {
+            tracing::error!(%error, "a change broke off");
+            Err(Problem::unavailable("internal"))
+        }
+    }
+}
+
+/// 200 when at least one certificate was taken; else 403 when the token was the reason for all, else 422.
+async fn report_answer(site: &Site, report: Report) -> Result<Response, Problem> {
+    let status = if report.refused() < report.items.len() {
+        StatusCode::OK
+    } else if !report.items.is_empty() && report.items.iter().all(|item| item.code == Some("forbidden")) {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    if !report.dry_run {
+        visible(site, || site.reader.published().is_ok_and(|published| published.version() >= report.version)).await;
+    }
+    Ok(json::answer(status, &report))
+}
+
+/// Waits until this process shows a change, but not for long.
+async fn visible(site: &Site, shown: impl Fn() -> bool) {
+    let mut changed = site.reader.changed();
+    if tokio::time::timeout(VISIBLE_TIME, changed.wait_for(|_| shown())).await.is_err() {
+        tracing::warn!("a change is durable but not shown yet");
+    }
+}

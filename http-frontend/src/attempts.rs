@@ -1,0 +1,123 @@
+//! [`Attempts`]: failed authentications, limited per source. Tokens cannot be guessed; this saves the store the work
+//! and makes the trying visible.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use certdir_directory::UnixTime;
+
+use crate::problem::Problem;
+
+/// Failures that a source may have within a [`WINDOW`].
+const MAX_FAILURES: u32 = 10;
+
+/// Seconds after which a source starts anew.
+const WINDOW: UnixTime = 60;
+
+/// Sources remembered at once. When full, the finished windows are forgotten; when still full, new sources are not
+/// counted: memory stays bounded and nobody is locked out.
+const MAX_SOURCES: usize = 50_000;
+
+/// Failed authentications of each source.
+#[derive(Default)]
+pub(crate) struct Attempts {
+    sources: Mutex<HashMap<IpAddr, Window>>,
+}
+
+struct Window {
+    failures: u32,
+    until: UnixTime,
+}
+
+impl Attempts {
+    /// Counts an attempt as failed until [`Attempts::forgive`] takes it back; refuses one too many.
+    pub(crate) fn begin(&self, source: IpAddr, now: UnixTime) -> Result<(), Problem> {
+        // A poisoned lock only means that another thread died while counting.
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = network(source);
+        if sources.len() >= MAX_SOURCES && !sources.contains_key(&source) {
+            sources.retain(|_, window| now < window.until);
+            if sources.len() >= MAX_SOURCES {
+                return Ok(());
+            }
+        }
+        let window = sources.entry(source).or_insert(Window { failures: 0, until: now + WINDOW });
+        if now >= window.until {
+            *window = Window { failures: 0, until: now + WINDOW };
+        }
+        if window.failures >= MAX_FAILURES {
+            let wait = u32::try_from(window.until - now).unwrap_or(1);
+            return Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-attempts",
+                format!("too many wrong tokens from your network; try again in {wait} seconds"),
+            )
+            .retry_after(wait));
+        }
+        window.failures += 1;
+        Ok(())
+    }
+
+    /// The attempt was no failure.
+    pub(crate) fn forgive(&self, source: IpAddr) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = network(source);
+        if let Some(window) = sources.get_mut(&source) {
+            window.failures = window.failures.saturating_sub(1);
+            if window.failures == 0 {
+                sources.remove(&source);
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or an IPv6 /64, which is what a host usually owns.
+pub(crate) fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_failures_a_minute_and_no_more() {
+        let attempts = Attempts::default();
+        let source: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        for _ in 0..MAX_FAILURES {
+            attempts.begin(source, 1_000).unwrap();
+        }
+        let refusal = attempts.begin(neighbour, 1_020).unwrap_err();
+        assert_eq!((refusal.code, refusal.retry_after), ("too-many-attempts", Some(40)));
+        attempts.begin("2001:db8:0:1::1".parse().unwrap(), 1_020).unwrap();
+        attempts.begin(source, 1_000 + WINDOW).unwrap();
+    }
+
+    #[test]
+    fn successes_do_not_count() {
+        let attempts = Attempts::default();
+        let source: IpAddr = "192.0.2.7".parse().unwrap();
+        for _ in 0..100 {
+            attempts.begin(source, 5).unwrap();
+            attempts.forgive(source);
+        }
+        assert!(attempts.sources.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nobody_is_locked_out() {
+        let attempts = Attempts::default();
+        for n in 0..=u32::try_from(MAX_SOURCES).unwrap() {
+            attempts.begin(IpAddr::V4(n.into()), 5).unwrap();
+        }
+        assert_eq!(attempts.sources.lock().unwrap().len(), MAX_SOURCES);
+        attempts.begin("203.0.113.9".parse().unwrap(), 5 + WINDOW).unwrap();
+        assert_eq!(attempts.sources.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,275 @@
+//! [`Frontend`]: sockets and connections. `axum::serve` sets no limits, so hyper's HTTP/1 connection is driven here.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use certdir_directory::{Allowance, Clock, Reader, Store};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use crate::attempts::{Attempts, network};
+use crate::metrics::Requests;
+use crate::routes::router;
+use crate::site::{ExtraMetrics, Peer, Site};
+
+/// How long the head of a request may take, and a connection may be idle: a slow sender holds nothing for long.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// The largest head (request line and header fields) in octets; beyond it the answer is 431. The longest address
+/// percent-encoded is below 1 KiB.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The most header fields of a request; beyond it the answer is 431.
+const MAX_HEADERS: usize = 64;
+
+/// How long a connection may live; then it ends after the request it is in. A reader that never reads ends with it.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+
+/// How long requests under way may take to end at shutdown, or at the end of a connection's life.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long to wait after a failed accept, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Limits that an operator may want to change.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Connections at once. HTTP/1 has one request a connection, so this also bounds requests at once.
+    pub connections: usize,
+    /// Connections at once from one source: an IPv4 address or an IPv6 /64.
+    pub connections_per_source: usize,
+    /// Changes (publish, withdraw) at once; each may hold a body of 4 MiB. Others wait.
+    pub changes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { connections: 1_024, connections_per_source: 128, changes: 8 }
+    }
+}
+
+/// What this crate reports to the program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A listening socket could not be opened.
+    #[error("cannot listen for HTTP on {address}: {source}; choose another address with --http")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The stable code of the error, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Bind { .. } => "http-bind",
+        }
+    }
+}
+
+/// The HTTP front end with its sockets open, not yet answering.
+pub struct Frontend {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    options: Options,
+}
+
+impl Frontend {
+    /// Opens the sockets. Port 0 takes a free port; [`Frontend::addresses`] tells which. Needs a tokio runtime.
+    pub async fn bind(addresses: &[SocketAddr], options: Options) -> Result<Frontend, Error> {
+        let mut frontend = Frontend { listeners: Vec::new(), addresses: Vec::new(), options };
+        for &address in addresses {
+            let failed = |source| Error::Bind { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            frontend.addresses.push(listener.local_addr().map_err(failed)?);
+            frontend.listeners.push(listener);
+        }
+        Ok(frontend)
+    }
+
+    /// The addresses listened on, in the order given to [`Frontend::bind`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Answers until `shutdown` becomes true (or its sender is gone), then lets requests under way end.
+    ///
+    /// `allowance` limits look-ups of strangers; share it with LDAP. `extra_metrics` is called for each `GET /metrics`.
+    pub async fn run(
+        self,
+        reader: Reader,
+        store: Store,
+        allowance: Arc<Allowance>,
+        clock: Clock,
+        extra_metrics: ExtraMetrics,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let site = Arc::new(Site {
+            reader,
+            store,
+            allowance,
+            clock,
+            extra_metrics,
+            requests: Requests::default(),
+            attempts: Attempts::default(),
+            changes: Arc::new(Semaphore::new(self.options.changes)),
+        });
+        let router = router(site);
+        let gate = Arc::new(Gate::new(&self.options));
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(accept(listener, router.clone(), gate.clone(), shutdown.clone()));
+        }
+        while accepting.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, gate: Arc<Gate>, shutdown: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut stop = shutdown.clone();
+    loop {
+        // The place comes before the connection: when all are taken, new ones wait in the kernel's queue.
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = async { (gate.place().await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Some(place), Ok((stream, peer))) => {
+                // Over its share, a source is closed on at once: an answer would cost what the limit saves.
+                if let Some(share) = gate.share(peer.ip()) {
+                    let (router, shutdown) = (router.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        serve(stream, peer.ip(), router, shutdown).await;
+                        drop((place, share));
+                    });
+                }
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "accepting an HTTP connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            (None, _) => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection, whatever it runs on, until it ends, its life is over, or the program stops.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: IpAddr,
+    router: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let router = router.clone();
+        async move {
+            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = std::pin::pin!(connection);
+    // A connection that ends badly has a client that knows; there is nothing to do about it here.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = shutdown.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(CONNECTION_LIFE) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(GRACE, connection).await;
+}
+
+/// How many connections there are, in all and of each source.
+struct Gate {
+    places: Arc<Semaphore>,
+    per_source: usize,
+    sources: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Gate {
+    fn new(options: &Options) -> Gate {
+        Gate {
+            places: Arc::new(Semaphore::new(options.connections)),
+            per_source: options.connections_per_source,
+            sources: Mutex::default(),
+        }
+    }
+
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    fn share(self: &Arc<Gate>, source: IpAddr) -> Option<Share> {
+        let source = network(source);
+        // A poisoned lock only means that another thread died while counting.
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_default();
+        if *count >= self.per_source {
+            return None;
+        }
+        *count += 1;
+        Some(Share { gate: self.clone(), source })
+    }
+}
+
+/// One connection's part of its source's share; given back when dropped.
+struct Share {
+    gate: Arc<Gate>,
+    source: IpAddr,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut sources = self.gate.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_its_share_and_gives_it_back() {
+        let gate = Arc::new(Gate::new(&Options { connections_per_source: 2, ..Options::default() }));
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let (one, two) = (gate.share(source).unwrap(), gate.share(source).unwrap());
+        assert!(gate.share(source).is_none());
+        assert!(gate.share("192.0.2.2".parse().unwrap()).is_some(), "another source has its own");
+        drop(one);
+        assert!(gate.share(source).is_some());
+        drop(two);
+        assert!(gate.sources.lock().unwrap().is_empty());
+    }
+}
