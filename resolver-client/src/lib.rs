@@ -1,1 +1,62 @@
-//! From an address to a verdict a mail gateway can act on
+//! From an address to a verdict that a mail gateway can act on.
+//!
+//! [`Resolver::resolve`] ([`resolver`]) takes an address and gives a [`Verdict`] ([`verdict`]): *use* this certificate,
+//! there is *none*, or it is *unknown* because something failed. In between, what was learned before is taken from a
+//! cache ([`cache`]); what was not is asked of DNS ([`dns`]), whose validator speaks to the servers through [`wire`],
+//! trusts what [`anchor`] reads, and has its signature times ([`signature`]), denials ([`denial`]) and "not signed"
+//! ([`delegation`]) checked again; each question ends in an [`Outcome`] ([`outcome`]); and a pure function ([`judge`])
+//! turns outcomes into the verdict. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only.
+//!
+//! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
+//! `docs/resolver.md`.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::time::{SystemTime, UNIX_EPOCH};
+//!
+//! use certdir_resolver::{Address, Resolver, Verdict};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = || {
+//!     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+//!     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+//! };
+//! let resolver = Resolver::builder(Arc::new(clock))
+//!     .server("127.0.0.1:53".parse()?)
+//!     .build()?;
+//!
+//! let verdict = resolver.resolve(&Address::parse("alice@example.org")?).await;
+//! match &verdict {
+//!     Verdict::Use { certificates, .. } => println!("encrypt to {}", certificates[0].subject()),
+//!     Verdict::None { .. } => println!("send as the policy says for people without a certificate"),
+//!     Verdict::Unknown { failure, .. } => println!("hold until {}: {failure}", verdict.look_again()),
+//! }
+//! println!("{}", verdict.trace());
+//! # Ok(())
+//! # }
+//! ```
+
+mod anchor;
+mod cache;
+mod delegation;
+mod denial;
+mod dns;
+pub mod error;
+pub mod judge;
+pub mod outcome;
+pub mod resolver;
+mod signature;
+pub mod trace;
+pub mod verdict;
+mod wire;
+
+pub use certdir_certificate::{Certificate, UnixTime};
+pub use certdir_zones::Address;
+
+pub use dns::{FAILURE_LIFE, MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE};
+pub use error::Error;
+pub use judge::Policy;
+pub use outcome::{Failure, Match, Outcome};
+pub use resolver::{Builder, Clock, Resolver};
+pub use trace::Trace;
+pub use verdict::Verdict;

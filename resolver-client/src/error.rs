@@ -1,0 +1,45 @@
+//! Why a resolver could not be built. Looking up never fails with an error: it ends in a verdict.
+
+use std::path::PathBuf;
+
+/// Why a resolver could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}; give a readable file", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The trust anchors are not DNSKEY or DS records in master-file form.
+    #[error("{origin}, line {line}: {message}")]
+    BadAnchor {
+        /// The file, or `trust anchor` for text that was given directly.
+        origin: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what is expected.
+        message: String,
+    },
+    /// No name server was given and the system's configuration names none.
+    #[error("no name server: give one with its port, or name one in /etc/resolv.conf")]
+    NoServer,
+    /// The DNS library refused its settings.
+    #[error("the DNS client cannot be set up: {0}")]
+    Setup(String),
+}
+
+impl Error {
+    /// Stable code of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Unreadable { .. } => "unreadable-file",
+            Error::BadAnchor { .. } => "bad-trust-anchor",
+            Error::NoServer => "no-server",
+            Error::Setup(_) => "dns-setup",
+        }
+    }
+}
