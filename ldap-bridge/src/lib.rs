@@ -20,6 +20,8 @@ mod refusal;
 mod schema;
 mod search;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 mod tree;
 
