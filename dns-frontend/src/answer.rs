@@ -141,7 +141,8 @@ fn zone_for<'a, Z: Zones>(zones: &'a Z, name: &[u8], rtype: RecordType) -> Optio
     if rtype != RecordType::DS || zone.apex().as_wire() != name {
         return Some(zone);
     }
-    let parent = name.first().and_then(|&length| name.get(usize::from(length) + 1..)).filter(|parent| !parent.is_empty());
+    let parent =
+        name.first().and_then(|&length| name.get(usize::from(length) + 1..)).filter(|parent| !parent.is_empty());
     Some(parent.and_then(|parent| zones.zone_for(parent)).unwrap_or(zone))
 }
 
@@ -238,7 +239,14 @@ impl Reply<'_, '_, '_> {
 }
 
 /// Puts the records, and their signature with the same TTL (RFC 4034 section 3) when it is wanted.
-fn put_rrset(response: &mut Response<'_>, section: Section, owner: Owner<'_>, signed: &SignedRrset, ttl: u32, dnssec: bool) {
+fn put_rrset(
+    response: &mut Response<'_>,
+    section: Section,
+    owner: Owner<'_>,
+    signed: &SignedRrset,
+    ttl: u32,
+    dnssec: bool,
+) {
     let position = response.position();
     for rdata in signed.rrset.rdata() {
         response.record(section, owner, signed.rrset.rtype, ttl, rdata);

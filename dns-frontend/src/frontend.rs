@@ -57,7 +57,9 @@ impl Default for Options {
 #[non_exhaustive]
 pub enum Error {
     /// An address cannot be used.
-    #[error("DNS cannot listen on {address} ({transport}): {source}; choose another address with --dns, or stop what uses it")]
+    #[error(
+        "DNS cannot listen on {address} ({transport}): {source}; choose another address with --dns, or stop what uses it"
+    )]
     Bind {
         /// The address asked for.
         address: SocketAddr,
@@ -135,10 +137,17 @@ impl Frontend {
         let mut tallies = self.tallies.into_iter();
         for bound in self.bound {
             let any = bound.address.ip().is_unspecified();
-            let serve = if bound.address.is_ipv4() { udp::serve::<SockaddrIn, _> } else { udp::serve::<SockaddrIn6, _> };
+            let serve =
+                if bound.address.is_ipv4() { udp::serve::<SockaddrIn, _> } else { udp::serve::<SockaddrIn6, _> };
             for ((socket, listener), (udp_tally, tcp_tally)) in bound.sockets.into_iter().zip(&mut tallies) {
                 let stop_udp = stop.flag.clone();
-                let worker = udp::Worker { latest: view.latest(), clock: clock.clone(), tally: udp_tally, stop: stop_udp, payload };
+                let worker = udp::Worker {
+                    latest: view.latest(),
+                    clock: clock.clone(),
+                    tally: udp_tally,
+                    stop: stop_udp,
+                    payload,
+                };
                 threads.push(spawn("dns-udp", &ending, move || {
                     serve(&socket, any, worker);
                     Ok(())

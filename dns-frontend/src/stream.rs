@@ -87,7 +87,9 @@ fn split(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Whether the message that begins here can ever be complete.
 fn acceptable(octets: &[u8]) -> bool {
-    octets.first_chunk::<LENGTH>().is_none_or(|&length| LENGTH + usize::from(u16::from_be_bytes(length)) <= WAITING_REQUESTS)
+    octets
+        .first_chunk::<LENGTH>()
+        .is_none_or(|&length| LENGTH + usize::from(u16::from_be_bytes(length)) <= WAITING_REQUESTS)
 }
 
 /// Accepts connections until `stop` turns true.

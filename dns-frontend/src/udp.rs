@@ -77,12 +77,7 @@ struct Batch<'a, S: Family> {
 
 impl<'a, S: Family> Batch<'a, S> {
     fn new() -> Self {
-        Batch {
-            responses: array::from_fn(|_| [IoSlice::new(&[])]),
-            to: [None; BATCH],
-            from: [None; BATCH],
-            count: 0,
-        }
+        Batch { responses: array::from_fn(|_| [IoSlice::new(&[])]), to: [None; BATCH], from: [None; BATCH], count: 0 }
     }
 
     fn push(&mut self, response: &'a [u8], to: Option<S>, from: Option<S::Local>) {

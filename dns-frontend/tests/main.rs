@@ -1,0 +1,16 @@
+//! The DNS front end: answers by RFC section, proofs, random packets, sockets, and real clients.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod message;
+#[cfg(test)]
+mod proofs;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod world;
