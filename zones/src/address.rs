@@ -71,7 +71,8 @@ impl Address {
     }
 
     /// The address with a lower-case local part (all of Unicode, NFC again). For publishers (RFC 8162 section 4) and for
-    /// comparing mailboxes (RFC 8550 section 3); a sender never maps an address before it looks it up.
+    /// comparing mailboxes (RFC 8550 section 3); a sender never maps an address before it looks it up. A few letters are longer
+    /// in lower case, so this may exceed [`MAX_LOCAL_PART`].
     #[must_use]
     pub fn lower_case(&self) -> Address {
         Address { domain: self.domain.clone(), local: self.local.to_lowercase().nfc().collect::<String>().into() }
@@ -127,7 +128,7 @@ impl DomainName {
     /// Reads a host name (letters, digits, hyphens), also with U-labels (UTS 46, RFC 5891) and with a trailing dot.
     pub fn parse(text: &str) -> Result<DomainName, Error> {
         let refuse = |reason| Error::Domain { text: shortened(text), reason };
-        // Before mapping, which is not cheap: no A-label form is shorter than a third of its UTF-8.
+        // Mapping is not cheap: bound its work before, generously (a character has up to four octets).
         if text.len() > MAX_DOMAIN * 4 {
             return Err(refuse("it is too long"));
         }
@@ -320,5 +321,87 @@ impl<'a> Scanner<'a> {
         let rest = self.rest.strip_prefix(c);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    // What is taken and what is refused, and the owners, stand in tests/data/vectors/owner-names.txt.
+
+    #[test]
+    fn quotes_come_back_where_they_are_needed() {
+        for (given, shown) in [
+            (r#""john.smith"@Example.ORG."#, "john.smith@example.org"),
+            (r#""john smith"@example.org"#, r#""john smith"@example.org"#),
+            (r#""a\\b\"c"@example.org"#, r#""a\\b\"c"@example.org"#),
+            (r#""a..b"@example.org"#, r#""a..b"@example.org"#),
+            ("josé@bücher.example", "josé@xn--bcher-kva.example"),
+        ] {
+            assert_eq!(address(given).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        for (text, message) in [
+            ("hugh", r#""hugh" is not an e-mail address: there is no @"#),
+            (
+                "hugh jones@example.org",
+                r#""hugh jones@example.org" is not an e-mail address: there is a character before the @ that needs quotes"#,
+            ),
+            (
+                "hugh@exa_mple.org",
+                r#""exa_mple.org" is not a mail domain: it must be a host name: letters, digits and hyphens between dots"#,
+            ),
+        ] {
+            assert_eq!(Address::parse(text).unwrap_err().to_string(), message);
+        }
+        // Neither a long text nor a control character reaches a terminal as it is.
+        let long = Address::parse(&"\u{1b}".repeat(MAX_ADDRESS_TEXT + 1)).unwrap_err().to_string();
+        assert!(long.len() < 1_000 && !long.contains('\u{1b}'), "{long}");
+    }
+
+    #[test]
+    fn mailboxes() {
+        assert_eq!(address("Hugh.JONES@example.org").lower_case(), address("hugh.jones@example.org"));
+        assert_ne!(address("Hugh@example.org"), address("hugh@example.org"));
+        assert_eq!(address("ÉMILE@example.org").lower_case(), address("émile@example.org"));
+        let domain = DomainName::parse("example.org").unwrap();
+        let authority = Address::domain_authority(&domain);
+        assert_eq!(authority, address("domain-confidentiality-authority@example.org"));
+        assert!(
+            authority.is_domain_authority()
+                && address("Domain-Confidentiality-Authority@example.org").is_domain_authority()
+        );
+        assert!(!address("hugh@example.org").is_domain_authority());
+    }
+
+    proptest! {
+        /// Nothing from outside makes the parser panic, and what it takes reads back from how it is shown.
+        #[test]
+        fn what_is_taken_reads_back(text in r#"([a-zÀ-ÿ."\\ ()@\u{300}-\u{303}]|\PC){0,20}(@[a-zà-ÿA-Z.-]{1,10})?"#) {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(&Address::parse(&address.to_string()).unwrap(), &address);
+                prop_assert_eq!(address.lower_case().lower_case(), address.lower_case());
+                prop_assert!(unicode_normalization::is_nfc(address.local()));
+                prop_assert_eq!(crate::smimea_owner(&address).label_count(), address.domain().name().label_count() + 2);
+            }
+        }
+
+        /// Any local part survives being quoted.
+        #[test]
+        fn any_local_part_can_be_written(local in r"\PC{1,30}") {
+            let quoted: String = local.chars().flat_map(|c| ['\\', c]).collect();
+            let address = Address::parse(&format!("\"{quoted}\"@example.org")).unwrap();
+            prop_assert_eq!(address.local(), local.nfc().collect::<String>());
+            prop_assert_eq!(Address::parse(&address.to_string()).unwrap(), address);
+        }
     }
 }

@@ -159,3 +159,57 @@ fn predecessor(mut hash: Hash) -> Hash {
     }
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_space_is_a_ring() {
+        let low = [0; HASH];
+        let high = [0xff; HASH];
+        let mut one = low;
+        one[HASH - 1] = 1;
+        assert_eq!((successor(low), predecessor(one)), (one, low));
+        assert_eq!((successor(high), predecessor(low)), (low, high));
+        let mut carried = low;
+        carried[HASH - 2] = 1;
+        let mut full = low;
+        full[HASH - 1] = 0xff;
+        assert_eq!((successor(full), predecessor(carried)), (carried, full));
+    }
+
+    /// The bitmap of RFC 4034 section 4.3: A MX RRSIG NSEC TYPE1234.
+    #[test]
+    fn rfc_4034_bitmap() {
+        let types = [RecordType(1234), RecordType::NSEC, RecordType::A, RecordType::RRSIG, RecordType::MX];
+        let expected = [&[0, 6, 0x40, 1, 0, 0, 0, 3, 4, 27][..], &[0; 26], &[0x20]].concat();
+        assert_eq!(type_bitmap(types), expected);
+        assert_eq!(type_bitmap([]), [0; 0]);
+        assert_eq!(
+            type_bitmap([RecordType(255), RecordType(256), RecordType::A]),
+            [&[0, 32, 0x40][..], &[0; 30], &[1], &[1, 1, 0x80]].concat()
+        );
+    }
+
+    #[test]
+    fn records_have_the_parameters_of_rfc_9276() {
+        // printf '\007example\000' | sha1sum
+        let hash = nsec3_hash(b"\x07example\x00");
+        assert_eq!(data_encoding::HEXLOWER.encode(&hash), "1db8efa7dcb348bda7893fca1d8badfdb6996b01");
+        assert_eq!(&nsec3(hash, &[0, 1, 0x40])[..6], [1, 0, 0, 0, 0, 20]);
+        assert_eq!(*nsec3param(), [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_apex_too_long_for_hashes_is_an_error() {
+        let label = [b'x'; 63];
+        let apex = [&label[..], &label, &label]
+            .iter()
+            .try_fold(Name::root(), |name, label| name.prepend(label))
+            .and_then(|name| name.prepend(&label[..40]))
+            .unwrap();
+        let zone = Zone::new(apex.clone(), std::sync::Arc::new(crate::ZoneKey::generate().unwrap().0));
+        assert_eq!(Denial::covering(apex.as_wire()).record(&zone).unwrap_err().code(), "bad-name");
+    }
+}

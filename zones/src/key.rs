@@ -203,3 +203,134 @@ pub fn key_tag(dnskey: &[u8]) -> u16 {
         .sum();
     (sum.wrapping_add(sum >> 16) & 0xffff) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RecordType;
+    use data_encoding::{BASE64, HEXLOWER};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// The example of RFC 6605 section 6.1: a key, its tag, and a signature that others made.
+    #[test]
+    fn rfc_6605_example() {
+        let point = BASE64
+            .decode(b"GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA==")
+            .unwrap();
+        let dnskey = [&[1, 1, 3, 13][..], &point].concat();
+        assert_eq!(key_tag(&dnskey), 55_648);
+        let signature = BASE64
+            .decode(b"qx6wLYqmh+l9oCKTN6qIc+bw6ya+KJ8oMz0YP107epXAyGmt+3SNruPFKG7tZoLBLlUzGGus7ZwmwWep666VCw==")
+            .unwrap();
+        // 20100909100439 and 20100812100439
+        let (expiration, inception) = (1_284_026_679u32, 1_281_607_479u32);
+        let header = [
+            &[0, 1, 13, 3][..],
+            &3600u32.to_be_bytes(),
+            &expiration.to_be_bytes(),
+            &inception.to_be_bytes(),
+            &55_648u16.to_be_bytes(),
+            name("example.net").as_wire(),
+        ]
+        .concat();
+        let rrset = Rrset::new(RecordType::A, 3600, vec![[192, 0, 2, 1].as_slice().into()]).unwrap();
+        let signed = SignedRrset { rrset, rrsig: [header, signature].concat().into() };
+        assert_eq!((signed.inception(), signed.expiration()), (inception, expiration));
+        assert_eq!(verify(&dnskey, &name("www.example.net"), &signed, inception), Ok(()));
+        assert_eq!(verify(&dnskey, &name("www.example.net"), &signed, expiration), Ok(()));
+    }
+
+    fn signed(key: &ZoneKey, inception: u32, expiration: u32) -> SignedRrset {
+        let rrset = Rrset::new(RecordType::TXT, 300, vec![[1, b'a'].as_slice().into()]).unwrap();
+        key.sign(&name("example.org"), &name("www.example.org"), &rrset, inception, expiration).unwrap()
+    }
+
+    fn refusal(key: &ZoneKey, owner: &str, signed: &SignedRrset, now: u32) -> &'static str {
+        match verify(&key.dnskey(), &name(owner), signed, now) {
+            Err(Error::Signature { reason }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// RFC 4034 section 3.1.5 and RFC 1982: the clock of RRSIG wraps in 2106.
+    #[test]
+    fn validity_is_serial_arithmetic() {
+        let (key, _) = ZoneKey::generate().unwrap();
+        for inception in [1_000, 0x7fff_fff0, u32::MAX - 10] {
+            let expiration = inception.wrapping_add(100);
+            let signed = signed(&key, inception, expiration);
+            for (now, holds) in [
+                (inception.wrapping_sub(1), false),
+                (inception, true),
+                (inception.wrapping_add(50), true),
+                (expiration, true),
+                (expiration.wrapping_add(1), false),
+            ] {
+                assert_eq!(
+                    verify(&key.dnskey(), &name("www.example.org"), &signed, now).is_ok(),
+                    holds,
+                    "{inception} {now}"
+                );
+            }
+        }
+        assert!(serial_before(1, 2) && !serial_before(2, 1) && !serial_before(1, 1) && serial_before(u32::MAX, 0));
+    }
+
+    #[test]
+    fn every_check_refuses() {
+        let (key, _) = ZoneKey::generate().unwrap();
+        let (other, _) = ZoneKey::generate().unwrap();
+        let good = signed(&key, 0, 100);
+        let owner = "www.example.org";
+        assert_eq!(verify(&key.dnskey(), &name(owner), &good, 50), Ok(()));
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut rrsig = good.rrsig.to_vec();
+            change(&mut rrsig);
+            SignedRrset { rrset: good.rrset.clone(), rrsig: rrsig.into() }
+        };
+        assert_eq!(refusal(&key, owner, &good, 101), "it has expired");
+        assert_eq!(refusal(&key, owner, &good, u32::MAX), "it is not valid yet");
+        assert_eq!(refusal(&key, "www.example.com", &good, 50), "the signer is not the owner's zone");
+        assert_eq!(refusal(&key, "example.org", &good, 50), "it counts more labels than the owner has");
+        assert_eq!(refusal(&key, "wwx.example.org", &good, 50), "it does not fit records and key");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig[1] = 1), 50), "it covers another type");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig[2] = 8), 50), "it was made with another key");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig[17] ^= 1), 50), "it was made with another key");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig.truncate(17)), 50), "the RRSIG is cut off");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig.truncate(20)), 50), "the RRSIG has no signer's name");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig.truncate(60)), 50), "it does not fit records and key");
+        assert_eq!(refusal(&key, owner, &with(&|rrsig| rrsig[11] += 1), 50), "it does not fit records and key");
+        let mut raised = good.clone();
+        raised.rrset.ttl += 1;
+        assert_eq!(refusal(&key, owner, &raised, 50), "the TTL is above the signed one");
+        // A cache counts the TTL down.
+        raised.rrset.ttl = 1;
+        assert_eq!(verify(&key.dnskey(), &name(owner), &raised, 50), Ok(()));
+        assert_eq!(refusal(&other, owner, &good, 50), "it was made with another key");
+        let mut no_zone_key = key.dnskey().to_vec();
+        no_zone_key[0] = 0;
+        assert!(matches!(
+            verify(&no_zone_key, &name(owner), &good, 50),
+            Err(Error::Signature { reason: "the key is not a zone key" })
+        ));
+    }
+
+    #[test]
+    fn keys_are_kept_as_pkcs8() {
+        let (key, pkcs8) = ZoneKey::generate().unwrap();
+        let again = ZoneKey::from_pkcs8(&pkcs8).unwrap();
+        assert_eq!((again.dnskey(), again.key_tag()), (key.dnskey(), key.key_tag()));
+        assert_eq!(verify(&key.dnskey(), &name("www.example.org"), &signed(&again, 0, 9), 5), Ok(()));
+        for bad in [&[][..], &pkcs8[1..], &pkcs8[..pkcs8.len() - 1], b"-----BEGIN PRIVATE KEY-----"] {
+            assert_eq!(ZoneKey::from_pkcs8(bad).unwrap_err(), Error::Key);
+        }
+        // A key never ends up in a log.
+        let secret = HEXLOWER.encode(&pkcs8[36..68]);
+        let shown = format!("{key:?}");
+        assert!(!shown.contains(&secret) && shown.starts_with("ZoneKey { tag: "), "{shown}");
+        assert!(shown.len() < 40, "{shown}");
+    }
+}

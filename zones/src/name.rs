@@ -283,3 +283,80 @@ impl fmt::Debug for Name {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn text_and_wire() {
+        assert_eq!(name("WWW.Example.ORG").as_wire(), b"\x03www\x07example\x03org\x00");
+        assert_eq!(name("www.example.org."), name("www.example.org"));
+        assert_eq!(name(r"a\.b.c\046d\\.\032").as_wire(), b"\x03a.b\x04c.d\\\x01 \x00");
+        assert_eq!(name(r"a\.b.c\046d\\.\032").to_string(), r"a\.b.c\.d\\.\032.");
+        assert_eq!(Name::root().to_string(), ".");
+        assert_eq!(name("."), Name::root());
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        let label = "x".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "x".repeat(61));
+        assert_eq!(name(&longest).as_wire().len(), MAX_NAME);
+        for text in
+            ["", "..", ".a", "a..b", "a\\", "a\\25", "a\\256", "a\\2x5", &"x".repeat(64), &format!("{longest}x")]
+        {
+            assert_eq!(Name::parse(text).unwrap_err().code(), "bad-name", "{text}");
+        }
+        for wire in [&b""[..], b"\x01", b"\x01a", b"\x01a\x00\x00", b"\xc0\x00", b"\x40aaaa\x00"] {
+            assert_eq!(Name::from_wire(wire).unwrap_err().code(), "bad-name", "{wire:?}");
+        }
+        assert!(name("a").prepend(b"").is_err());
+        assert!(name("a").prepend(&[b'x'; 64]).is_err());
+        assert!(name(&longest).prepend(b"x").is_err());
+    }
+
+    /// The list of RFC 4034 section 6.1.
+    #[test]
+    fn canonical_order() {
+        let sorted = [
+            "example.",
+            "a.example.",
+            "yljkjljk.a.example.",
+            "Z.a.example.",
+            "zABC.a.EXAMPLE.",
+            "z.example.",
+            r"\001.z.example.",
+            "*.z.example.",
+            r"\200.z.example.",
+        ]
+        .map(name);
+        assert!(sorted.is_sorted());
+        assert!(sorted.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn relations() {
+        let wildcard = name("*.example.org");
+        assert_eq!((wildcard.label_count(), name("a.*.org").label_count(), Name::root().label_count()), (2, 3, 0));
+        assert_eq!(wildcard.parent(), Some(name("example.org")));
+        assert_eq!(Name::root().parent(), None);
+        assert_eq!(name("example.org").prepend(b"A.b").unwrap(), name(r"a\.b.example.org"));
+        for (below, above, expected) in [
+            ("a.example.org", "example.org", true),
+            ("example.org", "example.org", true),
+            ("example.org", ".", true),
+            ("org", "example.org", false),
+            ("badexample.org", "example.org", false),
+        ] {
+            assert_eq!(name(below).is_at_or_below(&name(above)), expected, "{below} {above}");
+        }
+        let map = HashMap::from([(name("example.org"), 1)]);
+        assert_eq!(map.get(b"\x07example\x03org\x00".as_slice()), Some(&1));
+    }
+}

@@ -58,3 +58,51 @@ pub fn cert_owners(address: &Address) -> Vec<Name> {
     }
     owners
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text).unwrap()
+    }
+
+    fn owners(text: &str) -> Vec<String> {
+        cert_owners(&address(text)).iter().map(Name::to_string).collect()
+    }
+
+    #[test]
+    fn names_of_a_domain() {
+        let domain = DomainName::parse("bücher.example").unwrap();
+        assert_eq!(smimecert_name(&domain).to_string(), "_smimecert.xn--bcher-kva.example.");
+        assert_eq!(smimea_wildcard(&domain).to_string(), "*._smimecert.xn--bcher-kva.example.");
+        assert!(smimea_owner(&address("hugh@bücher.example")).is_at_or_below(&smimecert_name(&domain)));
+    }
+
+    #[test]
+    fn cert_names() {
+        assert_eq!(owners("Alice@example.org"), ["alice.example.org."]);
+        assert_eq!(owners("john.smith@example.org"), [r"john\.smith.example.org.", "john.smith.example.org."]);
+        assert_eq!(owners(r#""a b"@example.org"#), [r"a\032b.example.org."]);
+        // Empty labels cannot be written with dots.
+        assert_eq!(owners(r#""a..b"@example.org"#), [r"a\.\.b.example.org."]);
+        assert_eq!(cert_owner(&address("john.smith@example.org")).unwrap().label_count(), 3);
+    }
+
+    #[test]
+    fn names_that_cert_records_must_not_take() {
+        // A wildcard, a name of the protocol's own, a label that is too long.
+        let long = format!("{}@example.org", "x".repeat(64));
+        for text in ["*@example.org", "_smimecert@example.org", "_dmarc@example.org", &long] {
+            assert_eq!(cert_owner(&address(text)).unwrap_err().code(), "no-cert-owner", "{text}");
+            assert_eq!(owners(text), [""; 0], "{text}");
+        }
+        // Harmless as one label, not with dots.
+        assert_eq!(owners("*.a@example.org"), [r"*\.a.example.org."]);
+        assert_eq!(owners("a._tcp@example.org"), [r"a\._tcp.example.org."]);
+        // Too long for one label, not with dots.
+        let long = format!("{0}.{0}@example.org", "x".repeat(40));
+        assert_eq!(owners(&long), [format!("{0}.{0}.example.org.", "x".repeat(40))]);
+        assert!(cert_owner(&address(&format!("{}@example.org", "x".repeat(63)))).is_ok());
+    }
+}

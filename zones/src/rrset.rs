@@ -53,7 +53,8 @@ impl Rrset {
 pub struct SignedRrset {
     /// The records.
     pub rrset: Rrset,
-    /// The RDATA of the RRSIG record (RFC 4034 section 3.1).
+    /// The RDATA of the RRSIG record (RFC 4034 section 3.1); empty where a zone does not sign: the NS of a delegation, and
+    /// glue (RFC 4035 section 2.2).
     pub rrsig: Rdata,
 }
 

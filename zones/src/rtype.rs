@@ -88,3 +88,26 @@ impl FromStr for RecordType {
         number.map(RecordType).ok_or_else(|| Error::RecordType(crate::error::shortened(text)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_reads_back() {
+        for number in 0..=u16::MAX {
+            assert_eq!(RecordType(number).to_string().parse(), Ok(RecordType(number)));
+        }
+        for (text, rtype) in [
+            ("smimea", RecordType::SMIMEA),
+            ("TYPE53", RecordType::SMIMEA),
+            ("type65280", RecordType(65_280)),
+            ("NSEC3PARAM", RecordType::NSEC3PARAM),
+        ] {
+            assert_eq!(text.parse(), Ok(rtype));
+        }
+        for text in ["", "TYPE", "TYPE-1", "TYPE+1", "TYPE65536", "SMIME", "TYP", "ÄÄÄ1"] {
+            assert_eq!(text.parse::<RecordType>().unwrap_err().code(), "bad-record-type", "{text}");
+        }
+    }
+}

@@ -270,3 +270,69 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_form() {
+        let name = b"\x01a\x00";
+        for (rtype, rdata, expected) in [
+            (RecordType::A, &[192, 0, 2, 1][..], "192.0.2.1"),
+            (
+                RecordType::AAAA,
+                &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xab, 0xcd],
+                "2001:db8:0:0:0:0:0:abcd",
+            ),
+            (RecordType::NS, name, "a."),
+            (RecordType::DNAME, name, "a."),
+            (RecordType::MX, &[0, 10, 1, b'a', 0], "10 a."),
+            (RecordType::SRV, &[0, 1, 0, 2, 1, 133, 1, b'a', 0], "1 2 389 a."),
+            (RecordType::TXT, b"\x04a\"\\\x7f\x00", r#""a\"\\\127" """#),
+            (RecordType::SMIMEA, &[3, 0, 0, 0x30, 0xab], "3 0 0 30AB"),
+            (RecordType::CERT, &[0, 1, 0, 0, 0, 0x30, 0], "1 0 0 MAA="),
+            (RecordType::DS, &[1, 2, 13, 2, 0xff], "258 13 2 FF"),
+            (RecordType::NSEC, &[1, b'a', 0, 0, 1, 0x40], "a. A"),
+            (RecordType::NSEC3, &[1, 0, 0, 5, 2, 0xaa, 0xbb, 1, 0], "1 0 5 AABB 00"),
+            (RecordType::NSEC3, &[1, 1, 0, 0, 0, 1, 0, 0, 1, 0x40, 1, 1, 0x80], "1 1 0 - 00 A TYPE256"),
+            (RecordType::NSEC3PARAM, &[1, 0, 0, 0, 0], "1 0 0 -"),
+            (RecordType(65_280), &[1, 2], r"\# 2 0102"),
+            (RecordType(65_280), &[], r"\# 0"),
+        ] {
+            assert_eq!(presentation(rtype, rdata), expected, "{rtype}");
+        }
+    }
+
+    /// RFC 3597 section 5: the generic form is good for every type; it is taken for what is malformed.
+    #[test]
+    fn malformed_rdata_is_shown_as_octets() {
+        for (rtype, rdata) in [
+            (RecordType::A, &[1, 2, 3][..]),
+            (RecordType::A, &[1, 2, 3, 4, 5]),
+            (RecordType::NS, &[1, b'a']),
+            (RecordType::NS, &[0xc0, 0]),
+            (RecordType::TXT, &[2, b'a']),
+            (RecordType::SMIMEA, &[3, 0, 0]),
+            (RecordType::CERT, &[0, 1, 0, 0, 0]),
+            (RecordType::SOA, &[0, 0, 1]),
+            // Bitmaps: windows out of order, empty, too long.
+            (RecordType::NSEC, &[0, 1, 1, 0x80, 0, 1, 0x80]),
+            (RecordType::NSEC, &[0, 0, 0]),
+            (RecordType::NSEC, &[0, 0, 33, 0]),
+        ] {
+            let text = presentation(rtype, rdata);
+            assert_eq!(text, format!("\\# {} {}", rdata.len(), HEXUPPER.encode(rdata)), "{rtype}");
+        }
+        assert_eq!(presentation(RecordType::A, &[]), "\\# 0");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_have_a_text(rtype in 0u16..70, rdata in prop::collection::vec(any::<u8>(), 0..80)) {
+            let text = presentation(RecordType(rtype), &rdata);
+            prop_assert!(text.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{text:?}");
+        }
+    }
+}

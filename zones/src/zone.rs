@@ -244,3 +244,98 @@ impl Node {
         self.rrsets = rrsets.into();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    // Random zones against a naive model are in tests/model.rs.
+    use super::*;
+    use crate::{Rdata, Rrset, Soa};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn zone() -> Zone {
+        Zone::new(name("example.org"), Arc::new(ZoneKey::generate().unwrap().0))
+    }
+
+    fn signed(rtype: RecordType, ttl: u32, rdata: Rdata) -> SignedRrset {
+        SignedRrset { rrset: Rrset::new(rtype, ttl, vec![rdata]).unwrap(), rrsig: [0; 20].as_slice().into() }
+    }
+
+    fn soa(serial: u32, minimum: u32) -> Rdata {
+        rdata::soa(&Soa { mname: Name::root(), rname: Name::root(), serial, refresh: 1, retry: 1, expire: 1, minimum })
+    }
+
+    #[test]
+    fn serial_and_denial_ttl_follow_the_soa() {
+        let mut zone = zone();
+        let apex = zone.apex().clone();
+        assert_eq!((zone.serial(), zone.denial_ttl()), (0, 0));
+        for (ttl, serial, minimum, denial_ttl) in [(300, 7, 120, 120), (60, u32::MAX, 120, 60), (300, 0, u32::MAX, 300)]
+        {
+            zone.set(&apex, signed(RecordType::SOA, ttl, soa(serial, minimum))).unwrap();
+            assert_eq!((zone.serial(), zone.denial_ttl()), (serial, denial_ttl));
+        }
+        let before = zone.get(apex.as_wire()).unwrap().rrsets().to_vec();
+        assert_eq!(
+            zone.set(&apex, signed(RecordType::SOA, 1, [0; 9].as_slice().into())).unwrap_err().code(),
+            "bad-rdata"
+        );
+        assert_eq!(zone.get(apex.as_wire()).unwrap().rrsets(), before);
+        // An SOA below the apex is none of this zone.
+        zone.set(&name("a.example.org"), signed(RecordType::SOA, 1, soa(99, 9))).unwrap();
+        assert_eq!((zone.serial(), zone.denial_ttl()), (0, 300));
+        zone.set(&apex, signed(RecordType::SOA, 300, soa(5, 5))).unwrap();
+        zone.remove(&apex, RecordType::SOA);
+        assert_eq!((zone.serial(), zone.denial_ttl()), (0, 0));
+        assert!(zone.get(apex.as_wire()).is_some(), "the apex stays");
+    }
+
+    #[test]
+    fn a_name_outside_is_refused() {
+        let mut zone = zone();
+        for owner in ["example.com", "org", "badexample.org"] {
+            let error = zone.set(&name(owner), signed(RecordType::TXT, 1, [0].as_slice().into())).unwrap_err();
+            assert_eq!(error, Error::OutOfZone { owner: format!("{owner}."), apex: "example.org.".into() });
+            assert!(matches!(zone.find(name(owner).as_wire()), Found::Outside));
+        }
+        assert_eq!(zone.len(), 1);
+    }
+
+    /// A wildcard owner may itself be an empty non-terminal; it matches all the same (RFC 4592 section 2.2.2).
+    #[test]
+    fn an_empty_wildcard_matches() {
+        let mut zone = zone();
+        zone.set(&name("a.*.example.org"), signed(RecordType::TXT, 1, [0].as_slice().into())).unwrap();
+        let qname = name("x.y.example.org");
+        let Found::Wildcard { node, closest_encloser, next_closer } = zone.find(qname.as_wire()) else { panic!() };
+        assert!(node.rrsets().is_empty());
+        assert_eq!((closest_encloser, next_closer), (name("example.org").as_wire(), name("y.example.org").as_wire()));
+    }
+
+    /// Octets that are no name, in the length of one, are outside: nothing panics.
+    #[test]
+    fn octets_that_are_no_name() {
+        let zone = zone();
+        for octets in [&[][..], &[0], &[63], &[255; 300], &[1; 14], b"\x05a\x07example\x03org\x00"] {
+            assert!(matches!(zone.find(octets), Found::Outside), "{octets:?}");
+        }
+        let long: Vec<u8> = [1, b'x'].repeat(300).into_iter().chain(zone.apex().as_wire().iter().copied()).collect();
+        assert!(matches!(zone.find(&long), Found::Missing { .. }));
+    }
+
+    #[test]
+    fn rrsets_are_sorted_and_replaced() {
+        let mut zone = zone();
+        let owner = name("a.example.org");
+        for (rtype, octet) in [(RecordType::TXT, 1), (RecordType::A, 2), (RecordType::SMIMEA, 3), (RecordType::A, 4)] {
+            zone.set(&owner, signed(rtype, 1, [octet].as_slice().into())).unwrap();
+        }
+        let node = zone.get(owner.as_wire()).unwrap();
+        let all: Vec<(RecordType, u8)> =
+            node.rrsets().iter().map(|one| (one.rrset.rtype, one.rrset.rdata()[0][0])).collect();
+        assert_eq!(all, [(RecordType::A, 4), (RecordType::TXT, 1), (RecordType::SMIMEA, 3)]);
+        assert!(node.rrset(RecordType::MX).is_none());
+    }
+}
