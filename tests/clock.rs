@@ -15,21 +15,6 @@ fn later(days: i64, program: &str) -> Command {
     command
 }
 
-fn delv(days: i64, server: &Server, world: &World, name: &str, rtype: &str) -> String {
-    let anchor = std::fs::read_to_string(world.anchor("example.org")).unwrap();
-    let line = anchor.lines().find(|line| line.contains("DNSKEY")).unwrap();
-    let key: Vec<&str> = line.split("DNSKEY").nth(1).unwrap().split_whitespace().collect();
-    let (numbers, key) = (key[..3].join(" "), key[3..].concat());
-    let zone = "_smimecert.example.org";
-    let text = format!("trust-anchors {{ \"{zone}.\" static-key {numbers} \"{key}\"; }};\n");
-    let file = world.write("anchors", text);
-    let mut delv = later(days, "delv");
-    delv.arg(format!("@{}", server.dns.ip())).args(["-p", &server.dns.port().to_string()]);
-    delv.arg("-a").arg(file).arg(format!("+root={zone}"));
-    let said = run(delv.args([name, rtype]));
-    said.text() + &said.err
-}
-
 /// The ends of the signatures in an answer, `YYYYMMDDHHMMSS`.
 fn expiration(server: &Server, name: &str) -> String {
     let answer = server.dig(&["+tcp", "+dnssec", "+short", name, "SMIMEA"]);
@@ -53,7 +38,8 @@ fn answers_stay_secure_across_two_signature_lifetimes() {
             ("alice", "TXT", "; negative response, fully validated"),
             ("anybody", "TXT", "; negative response, fully validated"),
         ] {
-            let answer = delv(days, &server, &world, &owner(local, "example.org"), rtype);
+            let name = owner(local, "example.org");
+            let answer = world.delv(later(days, "delv"), &server, "example.org", [&name, rtype]);
             assert!(answer.contains(proof), "day {days}, {local} {rtype}: {answer}");
         }
         ends.push(expiration(&server, &owner("alice", "example.org")));

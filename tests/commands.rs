@@ -46,9 +46,7 @@ fn every_command_speaks_json() {
         (&["withdraw", "alice@example.org"], &["version", "outcome"]),
     ] {
         if arguments[0] == "resolve" {
-            crate::world::until("served", Duration::from_secs(5), || {
-                server.http_certificate("alice@example.org")
-            });
+            crate::world::until("served", Duration::from_secs(5), || server.http_certificate("alice@example.org"));
         }
         let mut with = arguments.to_vec();
         with.push("--json");
@@ -84,10 +82,7 @@ fn serve_announces_its_listeners_and_stops_on_ctrl_c() {
     let world = World::hosting(&["example.org"]);
     let mut server = world.serve();
     let lines = server.lines();
-    for listener in [
-        format!("listening dns udp {}", server.dns),
-        format!("listening dns tcp {}", server.dns),
-    ] {
+    for listener in [format!("listening dns udp {}", server.dns), format!("listening dns tcp {}", server.dns)] {
         assert!(lines.contains(&listener), "{listener}: {lines:?}");
     }
     let ready = lines.iter().find(|line| line.starts_with("ready version ")).unwrap();
@@ -147,7 +142,10 @@ fn a_server_without_domains_says_so_and_serves() {
 fn help_and_version() {
     let world = World::new();
     let help = world.certdir(&["--help"]).ok().text();
-    for command in ["demo", "serve", "domain", "publish", "withdraw", "show", "list", "history", "changes", "resolve", "zone", "token"] {
+    for command in [
+        "demo", "serve", "domain", "publish", "withdraw", "show", "list", "history", "changes", "resolve", "zone",
+        "token",
+    ] {
         assert!(help.contains(command), "{command}: {help}");
         world.certdir(&[command, "--help"]).ok();
     }

@@ -23,12 +23,7 @@ fn people(world: &World) -> (PathBuf, Vec<String>) {
 /// Starts publishing, and reads the acknowledgements until there are `enough`; `stop` then kills, and the
 /// acknowledgements that still come are counted: they were promised, too.
 fn publish_until(mut command: Command, enough: usize, stop: impl FnOnce(u32)) -> BTreeSet<String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut acknowledged = BTreeSet::new();
     let mut stop = Some(stop);
     let out = BufReader::new(child.stdout.take().unwrap());
@@ -65,9 +60,8 @@ fn is_whole(world: &World, prints: &[String], acknowledged: &BTreeSet<String>) -
     let said = run(client("ldns-verify-zone").arg("-k").arg(anchor).arg(&zone));
     assert_eq!(said.code, 0, "{}", said.all());
     let export = String::from_utf8(export).unwrap();
-    let present: Vec<usize> = (0..prints.len())
-        .filter(|number| export.contains(&owner(&format!("person{number}"), "example.org")))
-        .collect();
+    let present: Vec<usize> =
+        (0..prints.len()).filter(|number| export.contains(&owner(&format!("person{number}"), "example.org"))).collect();
 
     for (number, print) in prints.iter().enumerate() {
         let promised = acknowledged.iter().any(|short| print.starts_with(short.as_str()));
@@ -80,13 +74,9 @@ fn is_whole(world: &World, prints: &[String], acknowledged: &BTreeSet<String>) -
     for number in (0..prints.len()).step_by(step) {
         let address = format!("person{number}@example.org");
         let name = owner(&format!("person{number}"), "example.org");
-        let expected: Vec<&String> = prints[number..=number]
-            .iter()
-            .filter(|_| present.contains(&number))
-            .collect();
-        let shown = |certificates: Vec<Vec<u8>>| -> Vec<String> {
-            certificates.iter().map(|der| sha256(der)).collect()
-        };
+        let expected: Vec<&String> = prints[number..=number].iter().filter(|_| present.contains(&number)).collect();
+        let shown =
+            |certificates: Vec<Vec<u8>>| -> Vec<String> { certificates.iter().map(|der| sha256(der)).collect() };
         assert_eq!(shown(server.smimea(&name)).iter().collect::<Vec<_>>(), expected, "DNS {address}");
         let ldap = shown(server.ldap_certificates(&address));
         assert_eq!(ldap.iter().collect::<Vec<_>>(), expected, "LDAP {address}");

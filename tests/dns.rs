@@ -37,34 +37,6 @@ fn apex(domain: &str) -> String {
     format!("_smimecert.{domain}")
 }
 
-/// The DNSKEY of a hosted zone as `flags protocol algorithm key`.
-fn dnskey(world: &World, domain: &str) -> String {
-    let anchor = fs::read_to_string(world.anchor(domain)).unwrap();
-    let line = anchor.lines().find(|line| line.contains("DNSKEY")).unwrap();
-    assert!(line.starts_with(&format!("{}.", apex(domain))), "{line}");
-    line.split("DNSKEY").nth(1).unwrap().trim().to_owned()
-}
-
-/// `delv` with the zone's key as its only anchor.
-fn delv(server: &Server, world: &World, domain: &str, name: &str, rtype: &str) -> String {
-    let zone = apex(domain);
-    let key = dnskey(world, domain);
-    let mut words = key.split_whitespace();
-    let mut next = || words.next().unwrap().to_owned();
-    let (flags, protocol, algorithm) = (next(), next(), next());
-    let key: String = words.collect();
-    let anchor = format!(
-        "trust-anchors {{ \"{zone}.\" static-key {flags} {protocol} {algorithm} \"{key}\"; }};\n"
-    );
-    let file = world.write(&format!("{domain}.anchors"), anchor);
-    let mut delv = client("delv");
-    delv.arg(format!("@{}", server.dns.ip()));
-    delv.args(["-p", &server.dns.port().to_string()]);
-    delv.arg("-a").arg(file).arg(format!("+root={zone}"));
-    let said = run(delv.args([name, rtype]));
-    said.text() + &said.err
-}
-
 #[test]
 fn dig_over_udp_tcp_and_with_signatures() {
     let Two { world, alice, bob, .. } = two();
@@ -130,7 +102,7 @@ fn misses_are_proven_and_foreign_names_refused() {
 fn delv_validates_hits_misses_and_wildcard_expansion() {
     let Two { world, alice, carol, gateway, .. } = two();
     let server = world.serve();
-    let ask = |domain: &str, name: &str, rtype: &str| delv(&server, &world, domain, name, rtype);
+    let ask = |domain: &str, name: &str, rtype: &str| world.delv(client("delv"), &server, domain, [name, rtype]);
 
     for (domain, local, issued) in [
         ("example.org", "alice", &alice),
@@ -156,21 +128,14 @@ fn delv_validates_hits_misses_and_wildcard_expansion() {
         assert!(proven, "{local}@{domain} {rtype}: {miss}");
     }
     // The key of another zone proves nothing: the test above can fail.
-    let wrong = {
-        let file = world.path("example.net.anchors");
-        let other = fs::read_to_string(&file).unwrap();
-        let own = dnskey(&world, "example.org");
-        let other = other.replace("_smimecert.example.net.", "_smimecert.example.org.");
-        let last = own.split_whitespace().last().unwrap();
-        assert!(!other.contains(last));
-        let file = world.write("wrong.anchors", other);
-        let mut delv = client("delv");
-        delv.arg(format!("@{}", server.dns.ip()));
-        delv.args(["-p", &server.dns.port().to_string(), "+root=_smimecert.example.org"]);
-        delv.arg("-a").arg(file);
-        let said = run(delv.args([&owner("alice", "example.org"), "SMIMEA"]));
-        said.text() + &said.err
-    };
+    let other = world.certdir(&["zone", "keys", "--bind", "example.net"]).ok().text();
+    let other = other.replace("_smimecert.example.net.", "_smimecert.example.org.");
+    let anchor = world.write("wrong.anchors", other);
+    let mut delv = client("delv");
+    delv.arg(format!("@{}", server.dns.ip())).args(["-p", &server.dns.port().to_string()]);
+    delv.arg("-a").arg(anchor).arg("+root=_smimecert.example.org");
+    let said = run(delv.args([&owner("alice", "example.org"), "SMIMEA"]));
+    let wrong = said.text() + &said.err;
     assert!(!wrong.contains("fully validated"), "{wrong}");
 }
 
@@ -227,6 +192,42 @@ fn exported_zones_pass_the_checkers_of_four_servers() {
     }
     let foreign = world.certdir(&["zone", "export", "example.com"]).exits(1);
     assert_eq!(foreign.err.lines().count(), 1, "{}", foreign.all());
+}
+
+/// RFC 4398: CERT records live in the mail domain, so a domain that is hosted as a whole has them; Direct software reads
+/// bare DER.
+#[test]
+fn a_mail_domain_hosted_as_a_whole_has_cert_records() {
+    let world = World::new();
+    for (domain, form) in [("direct.example.org", "der"), ("example.net", "rfc4398")] {
+        let add = ["domain", "add", "--hosting", "mail", "--cert-data", form, domain];
+        world.certdir(&add).ok();
+    }
+    let server = world.serve();
+    // RFC 4398 section 2.1: a length, and the object identifier 2.5.4.36.
+    let identifier: &[u8] = &[0x04, 0x03, 0x55, 0x04, 0x24];
+    for (domain, prefix) in [("direct.example.org", &[][..]), ("example.net", identifier)] {
+        let names = format!("email:Al.Ice@{domain}");
+        let alice = world.ca.issue(&Request::person("Alice", &names));
+        let gateway = world.ca.issue(&Request::person("Gateway", &format!("DNS:{domain}")));
+        world.publish(&alice);
+        world.certdir(&["publish", "--domain-certificate", domain, gateway.path()]).ok();
+        for (name, issued) in [(format!("al\\.ice.{domain}"), &alice), (domain.to_owned(), &gateway)] {
+            let record = until("the CERT record", Duration::from_secs(5), || {
+                let short = server.dig(&["+tcp", "+short", "+nosplit", &name, "CERT"]);
+                (!short.is_empty()).then_some(short)
+            });
+            let data = record.trim().strip_prefix("PKIX 0 0 ").unwrap_or_else(|| panic!("{name}: {record}"));
+            let data = data_encoding::BASE64.decode(data.as_bytes()).unwrap();
+            assert_eq!(data, [prefix, &issued.der].concat(), "{name}");
+        }
+        let smimea = server.smimea(&owner("Al.Ice", domain));
+        assert_eq!(smimea, [alice.der], "SMIMEA is there as well");
+        let zone = world.certdir(&["zone", "export", domain]).ok().out;
+        let file = world.write("mail.zone", zone);
+        let said = run(client("ldns-verify-zone").arg("-k").arg(world.anchor(domain)).arg(&file));
+        assert_eq!(said.code, 0, "{}", said.all());
+    }
 }
 
 #[test]
@@ -426,9 +427,7 @@ fn versions_show_in_the_serial() {
     let first = world.ca.issue(&Request::person("Alice", "email:alice@example.org"));
     world.publish(&first);
     let name = owner("alice", "example.org");
-    until("DNS has it", Duration::from_secs(5), || {
-        (server.smimea(&name) == [first.der.clone()]).then_some(())
-    });
+    until("DNS has it", Duration::from_secs(5), || (server.smimea(&name) == [first.der.clone()]).then_some(()));
     let after = serial();
     assert!(after > before, "{before} {after}");
     // The same again changes nothing, the serial neither.

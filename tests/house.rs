@@ -13,31 +13,11 @@ use crate::world::run;
 const ROOMS: &[(&str, &str, &[&str])] = &[
     ("certificate", "certdir-certificate", &[]),
     ("zones", "certdir-zones", &["certdir-certificate"]),
-    (
-        "directory",
-        "certdir-directory",
-        &["certdir-certificate", "certdir-zones"],
-    ),
-    (
-        "dns-frontend",
-        "certdir-dns",
-        &["certdir-certificate", "certdir-zones", "certdir-directory"],
-    ),
-    (
-        "ldap-bridge",
-        "certdir-ldap",
-        &["certdir-certificate", "certdir-directory"],
-    ),
-    (
-        "http-frontend",
-        "certdir-http",
-        &["certdir-certificate", "certdir-directory"],
-    ),
-    (
-        "resolver-client",
-        "certdir-resolver",
-        &["certdir-certificate", "certdir-zones"],
-    ),
+    ("directory", "certdir-directory", &["certdir-certificate", "certdir-zones"]),
+    ("dns-frontend", "certdir-dns", &["certdir-certificate", "certdir-zones", "certdir-directory"]),
+    ("ldap-bridge", "certdir-ldap", &["certdir-certificate", "certdir-directory"]),
+    ("http-frontend", "certdir-http", &["certdir-certificate", "certdir-directory"]),
+    ("resolver-client", "certdir-resolver", &["certdir-certificate", "certdir-zones"]),
     (
         "",
         "certdir",
@@ -57,11 +37,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
 const TEST_EDGES: &[(&str, &str)] = &[];
 
 /// Crates from outside that belong to one room each.
-const OWNED: &[(&str, &str)] = &[
-    ("sqlx", "certdir-directory"),
-    ("hickory-server", "certdir-dns"),
-    ("hickory-resolver", "certdir-resolver"),
-];
+const OWNED: &[(&str, &str)] =
+    &[("sqlx", "certdir-directory"), ("hickory-server", "certdir-dns"), ("hickory-resolver", "certdir-resolver")];
 
 const FEW_LINES: usize = 600;
 const MOST_LINES: usize = 1000;
@@ -173,11 +150,7 @@ fn default_members_are_all_members() {
 
 /// Whether a licence expression (SPDX, or the old `A/B`) can be satisfied by the allowed ones.
 fn licensed(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace(" WITH ", "_WITH_");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "_WITH_");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
     let satisfied = any_of(&mut rest, allowed);
@@ -244,16 +217,9 @@ fn licence_expressions_are_read_as_spdx_means_them() {
 /// What cargo-deny would say about licences, sources and doubled stacks, for where it is not installed.
 #[test]
 fn dependencies_are_licensed_and_no_stack_is_there_twice() {
-    let deny: toml::Table = fs::read_to_string(root().join("deny.toml"))
-        .unwrap()
-        .parse()
-        .unwrap();
-    let allowed: BTreeSet<String> = deny["licenses"]["allow"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|name| name.as_str().unwrap().to_owned())
-        .collect();
+    let deny: toml::Table = fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let allowed: BTreeSet<String> =
+        deny["licenses"]["allow"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
     let metadata = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
     let mut wrong = Vec::new();
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -366,13 +332,16 @@ fn what_must_stay_absent_is_absent() {
         }
         if folder != "directory" {
             let writes = ["INSERT INTO", "DELETE FROM", "CREATE TABLE", "SELECT ", "UPDATE "];
-            let sql: Vec<&str> = lines_with(source, &writes)
-                .filter(|line| line.contains('"'))
-                .collect();
+            let sql: Vec<&str> = lines_with(source, &writes).filter(|line| line.contains('"')).collect();
             rule(path, &sql.join("\n"), &writes, "SQL lives in directory/");
         }
         if matches!(folder.as_str(), "dns-frontend" | "ldap-bridge") {
-            rule(path, source, &["Store>", "Store,", "Store)", ": Store", "&Store"], "a view reads `Published`, it has no store");
+            rule(
+                path,
+                source,
+                &["Store>", "Store,", "Store)", ": Store", "&Store"],
+                "a view reads `Published`, it has no store",
+            );
         }
         rule(path, source, &[concat!("#[", "ignore")], "a skipped test has not passed");
     }

@@ -74,7 +74,9 @@ fn the_public_page_and_the_machines_pages() {
     let metrics = String::from_utf8(metrics).unwrap();
     assert_eq!(code, 200);
     assert!(metrics.contains("# TYPE certdir_"), "{metrics}");
-    for (path, expected) in [("/nowhere", 404), ("/v1/addresses/", 404), ("/v1/addresses/alice", 400), ("/v1/certificates/00", 400)] {
+    for (path, expected) in
+        [("/nowhere", 404), ("/v1/addresses/", 404), ("/v1/addresses/alice", 400), ("/v1/certificates/00", 400)]
+    {
         let (code, _) = server.curl(&[], path);
         assert_eq!(code, expected, "{path}");
     }
@@ -82,6 +84,26 @@ fn the_public_page_and_the_machines_pages() {
     let (_, page) = server.curl(&["-H", "Accept: text/html"], "/lookup?address=%3Cscript%3Ealert(1)%3C/script%3E");
     let page = String::from_utf8(page).unwrap();
     assert!(!page.contains("<script>alert"), "{page}");
+}
+
+/// Look-ups are limited for each source, on LDAP and HTTP alike: one allowance for both.
+#[test]
+fn look_ups_are_limited_for_each_source() {
+    let (world, _) = hosting_alice();
+    let limits = ["--lookups-per-second", "1", "--lookups-burst", "10"];
+    let mut command = std::process::Command::new(crate::world::CERTDIR);
+    let server = crate::world::Server::start(&mut command, &world.data, &limits);
+    let path = lookup("alice@example.org");
+    let codes: Vec<u32> = (0..20).map(|_| server.curl(&[], &path).0).collect();
+    let taken = codes.iter().filter(|code| **code == 200).count();
+    let refused = codes.iter().filter(|code| **code == 429).count();
+    assert!(taken >= 10 && refused >= 1 && taken + refused == codes.len(), "{codes:?}");
+    // 51: busy. Refused, so never mistaken for an address without a certificate.
+    let busy = (0..3).any(|_| {
+        let search = ["-b", "", "(mail=alice@example.org)", "mail"];
+        server.ldapsearch(&search).code == 51
+    });
+    assert!(busy, "the allowance is shared with LDAP");
 }
 
 /// Publishing and withdrawing from another machine, with a token.

@@ -21,10 +21,7 @@ fn root_dse_says_what_the_server_can() {
     let server = world.serve();
     let everything = ["-s", "base", "-b", "", "(objectClass=*)", "+", "*"];
     let dse = server.ldapsearch(&everything).ok().text();
-    for line in [
-        "namingContexts: dc=example,dc=org",
-        "supportedLDAPVersion: 3",
-    ] {
+    for line in ["namingContexts: dc=example,dc=org", "supportedLDAPVersion: 3"] {
         assert!(dse.lines().any(|found| found.eq_ignore_ascii_case(line)), "{line}\n{dse}");
     }
     // RFC 4512 section 5.1: operational attributes only when asked for, and not part of a subtree search.
@@ -272,7 +269,5 @@ fn entries_carry_their_version() {
     let before = ask();
     let next = world.ca.issue(&Request::person("Alice Example", "email:alice@example.org"));
     world.publish(&next);
-    until("LDAP has the new one", Duration::from_secs(5), || {
-        (ask() > before).then_some(())
-    });
+    until("LDAP has the new one", Duration::from_secs(5), || (ask() > before).then_some(()));
 }

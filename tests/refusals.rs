@@ -47,16 +47,8 @@ fn refused_input_gets_one_clear_line_and_changes_nothing() {
         ("no name that fits", ask(person("URI:https://example.org/")), &["address"]),
         ("an address elsewhere", ask(person("email:alice@example.com")), &["example.com"]),
         ("expired", ask(person(alice).valid(now() - 30 * DAY, now() - DAY)), &["expired"]),
-        (
-            "a CA certificate",
-            ask(Request { is_ca: true, key_usage: "critical,keyCertSign", ..person(alice) }),
-            &["CA"],
-        ),
-        (
-            "a server's certificate",
-            ask(Request { purpose: "serverAuth", ..person(alice) }),
-            &["encrypt"],
-        ),
+        ("a CA certificate", ask(Request { is_ca: true, key_usage: "critical,keyCertSign", ..person(alice) }), &["CA"]),
+        ("a server's certificate", ask(Request { purpose: "serverAuth", ..person(alice) }), &["encrypt"]),
         (
             "a certificate for signing only",
             ask(Request { key_usage: "critical,digitalSignature", ..person(alice) }),

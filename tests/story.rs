@@ -57,9 +57,7 @@ fn everywhere(server: &Server, address: &str, issued: &Issued) {
 }
 
 fn nowhere(server: &Server, address: &str) {
-    until("all views lost it", Duration::from_secs(5), || {
-        server.http_certificate(address).is_none().then_some(())
-    });
+    until("all views lost it", Duration::from_secs(5), || server.http_certificate(address).is_none().then_some(()));
     assert!(server.ldap_certificates(address).is_empty(), "LDAP");
 }
 

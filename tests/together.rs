@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::world::{Server, World, owner, sha256, series, until};
+use crate::world::{Server, World, owner, series, sha256, until};
 
 /// What one view says about an address: the place in the series of the certificate it shows.
 fn seen(server: &Server, view: usize, address: &str, place: &HashMap<String, usize>) -> usize {
@@ -35,10 +35,8 @@ fn no_reader_sees_dns_ldap_and_http_at_different_versions() {
     let url = format!("http://{}", server.http);
     let addresses = ["alice@example.org", "bob@example.org"];
     let series = addresses.map(|address| series(STEPS, address));
-    let place: HashMap<String, usize> = series
-        .iter()
-        .flat_map(|steps| steps.iter().enumerate().map(|(at, (_, der))| (sha256(der), at + 1)))
-        .collect();
+    let place: HashMap<String, usize> =
+        series.iter().flat_map(|steps| steps.iter().enumerate().map(|(at, (_, der))| (sha256(der), at + 1))).collect();
 
     let done = AtomicBool::new(false);
     let compared = AtomicUsize::new(0);
@@ -116,9 +114,7 @@ fn a_second_process_is_noticed_within_a_tenth_of_a_second() {
         let path = world.write(&format!("{number}.pem"), pem);
         world.certdir(&["publish", path.to_str().unwrap()]).ok();
         let acknowledged = Instant::now();
-        until("HTTP shows it", Duration::from_secs(5), || {
-            (server.http_certificate(address)? == der).then_some(())
-        });
+        until("HTTP shows it", Duration::from_secs(5), || (server.http_certificate(address)? == der).then_some(()));
         delays.push(acknowledged.elapsed());
     }
     delays.sort();

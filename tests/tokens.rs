@@ -24,9 +24,7 @@ fn wrong_tokens_and_tokens_of_another_domain_are_refused() {
     let url = format!("http://{}", server.http);
     let alice = world.ca.issue(&Request::person("Alice", "email:alice@example.org"));
     let carol = world.ca.issue(&Request::person("Carol", "email:carol@example.net"));
-    let publish = |token: &str, path: &str| {
-        world.certdir(&["publish", "--url", &url, "--token", token, path])
-    };
+    let publish = |token: &str, path: &str| world.certdir(&["publish", "--url", &url, "--token", token, path]);
 
     let wrong = publish("not-a-token", alice.path()).exits(1);
     assert!(one_line(&wrong).contains("token"), "{}", wrong.all());
@@ -44,7 +42,7 @@ fn wrong_tokens_and_tokens_of_another_domain_are_refused() {
     let withdraw = ["withdraw", "--url", &url, "--token", &token, address];
     let refused = world.certdir(&withdraw).exits(1);
     one_line(&refused);
-    assert_eq!(server.http_certificate(address), Some(alice.der));
+    assert_eq!(server.http_certificate(address), Some(alice.der.clone()));
 
     // Without any token: the same, by hand.
     let file = format!("@{}", alice.path());
