@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use certdir_directory::UnixTime;
@@ -32,44 +32,39 @@ struct Window {
 }
 
 impl Attempts {
-    /// Counts an attempt as failed until [`Attempts::forgive`] takes it back; refuses one too many.
-    pub(crate) fn begin(&self, source: IpAddr, now: UnixTime) -> Result<(), Problem> {
-        // A poisoned lock only means that another thread died while counting.
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Refuses a source that has failed too often. Attempts under way side by side are not counted yet: a source has
+    /// at most as many as it may have connections.
+    pub(crate) fn check(&self, source: IpAddr, now: UnixTime) -> Result<(), Problem> {
+        match self.lock().get(&network(source)) {
+            Some(window) if window.failures >= MAX_FAILURES && now < window.until => {
+                let wait = u32::try_from(window.until - now).unwrap_or(1);
+                let detail = format!("too many wrong tokens from your network; try again in {wait} seconds");
+                Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", detail).retry_after(wait))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a failure.
+    pub(crate) fn failed(&self, source: IpAddr, now: UnixTime) {
+        let mut sources = self.lock();
         let source = network(source);
         if sources.len() >= MAX_SOURCES && !sources.contains_key(&source) {
             sources.retain(|_, window| now < window.until);
             if sources.len() >= MAX_SOURCES {
-                return Ok(());
+                return;
             }
         }
         let window = sources.entry(source).or_insert(Window { failures: 0, until: now + WINDOW });
         if now >= window.until {
             *window = Window { failures: 0, until: now + WINDOW };
         }
-        if window.failures >= MAX_FAILURES {
-            let wait = u32::try_from(window.until - now).unwrap_or(1);
-            return Err(Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-attempts",
-                format!("too many wrong tokens from your network; try again in {wait} seconds"),
-            )
-            .retry_after(wait));
-        }
-        window.failures += 1;
-        Ok(())
+        window.failures = window.failures.saturating_add(1);
     }
 
-    /// The attempt was no failure.
-    pub(crate) fn forgive(&self, source: IpAddr) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = network(source);
-        if let Some(window) = sources.get_mut(&source) {
-            window.failures = window.failures.saturating_sub(1);
-            if window.failures == 0 {
-                sources.remove(&source);
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Window>> {
+        // A poisoned lock only means that another thread died while counting.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,33 +86,26 @@ mod tests {
         let source: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
         for _ in 0..MAX_FAILURES {
-            attempts.begin(source, 1_000).unwrap();
+            attempts.check(source, 1_000).unwrap();
+            attempts.failed(source, 1_000);
         }
-        let refusal = attempts.begin(neighbour, 1_020).unwrap_err();
+        let refusal = attempts.check(neighbour, 1_020).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), ("too-many-attempts", Some(40)));
-        attempts.begin("2001:db8:0:1::1".parse().unwrap(), 1_020).unwrap();
-        attempts.begin(source, 1_000 + WINDOW).unwrap();
-    }
-
-    #[test]
-    fn successes_do_not_count() {
-        let attempts = Attempts::default();
-        let source: IpAddr = "192.0.2.7".parse().unwrap();
-        for _ in 0..100 {
-            attempts.begin(source, 5).unwrap();
-            attempts.forgive(source);
-        }
-        assert!(attempts.sources.lock().unwrap().is_empty());
+        attempts.check("2001:db8:0:1::1".parse().unwrap(), 1_020).unwrap();
+        attempts.check(source, 1_000 + WINDOW).unwrap();
+        attempts.failed(source, 1_000 + WINDOW);
+        attempts.check(source, 1_000 + WINDOW).unwrap();
     }
 
     #[test]
     fn memory_is_bounded_and_nobody_is_locked_out() {
         let attempts = Attempts::default();
         for n in 0..=u32::try_from(MAX_SOURCES).unwrap() {
-            attempts.begin(IpAddr::V4(n.into()), 5).unwrap();
+            attempts.failed(IpAddr::V4(n.into()), 5);
         }
-        assert_eq!(attempts.sources.lock().unwrap().len(), MAX_SOURCES);
-        attempts.begin("203.0.113.9".parse().unwrap(), 5 + WINDOW).unwrap();
-        assert_eq!(attempts.sources.lock().unwrap().len(), 1);
+        assert_eq!(attempts.lock().len(), MAX_SOURCES);
+        attempts.check("203.0.113.9".parse().unwrap(), 5).unwrap();
+        attempts.failed("203.0.113.9".parse().unwrap(), 5 + WINDOW);
+        assert_eq!(attempts.lock().len(), 1);
     }
 }

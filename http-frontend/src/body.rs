@@ -88,3 +88,64 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use axum::body::HttpBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body of unknown length: some chunks, then nothing for ever, or an error.
+    struct Sent {
+        chunks: Vec<Vec<u8>>,
+        then: Option<std::io::ErrorKind>,
+    }
+
+    impl HttpBody for Sent {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            match (self.chunks.pop(), self.then) {
+                (Some(chunk), _) => Poll::Ready(Some(Ok(Frame::data(chunk.into())))),
+                (None, Some(kind)) => Poll::Ready(Some(Err(kind.into()))),
+                (None, None) => Poll::Pending,
+            }
+        }
+    }
+
+    async fn refusal(chunks: Vec<Vec<u8>>, then: Option<std::io::ErrorKind>) -> (u16, &'static str) {
+        let problem = read(&HeaderMap::new(), Body::new(Sent { chunks, then }), 10).await.unwrap_err();
+        (problem.status.as_u16(), problem.code)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_hold_without_an_announced_length() {
+        let start = tokio::time::Instant::now();
+        assert_eq!(refusal(vec![vec![0; 6]], None).await, (408, "time-limit"));
+        assert_eq!(start.elapsed(), BODY_TIME);
+        assert_eq!(refusal(vec![vec![0; 6], vec![0; 5]], None).await, (413, "too-large"));
+        assert_eq!(start.elapsed(), BODY_TIME + DISCARD_TIME);
+        let broken = Some(std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(refusal(vec![vec![0; 6]], broken).await, (400, "bad-body"));
+        assert_eq!(read(&HeaderMap::new(), Body::from(vec![7; 10]), 10).await.unwrap(), vec![7; 10]);
+        assert_eq!(start.elapsed(), BODY_TIME + DISCARD_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announced_length_is_refused_before_it_is_sent() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::EXPECT, "100-continue".parse().unwrap());
+        let problem = read(&headers, Body::from(vec![0; 11]), 10).await.unwrap_err();
+        assert_eq!(problem.code, "too-large");
+        let start = tokio::time::Instant::now();
+        discard(&headers, Body::new(Sent { chunks: Vec::new(), then: None })).await;
+        assert_eq!(start.elapsed().as_secs(), 0, "nothing is waited for that was not asked for");
+    }
+}

@@ -86,27 +86,27 @@ impl Error {
 
 /// The HTTP front end with its sockets open, not yet answering.
 pub struct Frontend {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<(SocketAddr, std::net::TcpListener)>,
     options: Options,
 }
 
 impl Frontend {
-    /// Opens the sockets. Port 0 takes a free port; [`Frontend::addresses`] tells which. Needs a tokio runtime.
-    pub async fn bind(addresses: &[SocketAddr], options: Options) -> Result<Frontend, Error> {
-        let mut frontend = Frontend { listeners: Vec::new(), addresses: Vec::new(), options };
+    /// Opens the sockets. Port 0 takes a free port; [`Frontend::addresses`] tells which.
+    pub fn bind(addresses: &[SocketAddr], options: Options) -> Result<Frontend, Error> {
+        let mut listeners = Vec::with_capacity(addresses.len());
         for &address in addresses {
-            let failed = |source| Error::Bind { address, source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            frontend.addresses.push(listener.local_addr().map_err(failed)?);
-            frontend.listeners.push(listener);
+            let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok((listener.local_addr()?, listener))
+            });
+            listeners.push(bound.map_err(|source| Error::Bind { address, source })?);
         }
-        Ok(frontend)
+        Ok(Frontend { listeners, options })
     }
 
     /// The addresses listened on, in the order given to [`Frontend::bind`].
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(address, _)| *address).collect()
     }
 
     /// Answers until `shutdown` becomes true (or its sender is gone), then lets requests under way end.
@@ -134,7 +134,8 @@ impl Frontend {
         let router = router(site);
         let gate = Arc::new(Gate::new(&self.options));
         let mut accepting = JoinSet::new();
-        for listener in self.listeners {
+        for (address, listener) in self.listeners {
+            let listener = TcpListener::from_std(listener).map_err(|source| Error::Bind { address, source })?;
             accepting.spawn(accept(listener, router.clone(), gate.clone(), shutdown.clone()));
         }
         while accepting.join_next().await.is_some() {}

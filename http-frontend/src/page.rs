@@ -48,7 +48,10 @@ pub(crate) async fn look_up(
     .await;
     match outcome {
         Ok((hit, (certificates, authorities))) => {
-            let title = format!("Certificate for {}", hit.asked);
+            let title = match hit.matched {
+                Match::Recipient => format!("Certificate for {}", hit.asked),
+                Match::Domain => format!("Certificate of the domain {}", hit.asked.domain()),
+            };
             html(StatusCode::OK, &title, &typed, &found(&hit, &certificates, &authorities))
         }
         Err(problem) => refusal(&problem, &typed),
@@ -162,9 +165,12 @@ impl Display for Text<'_> {
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
                 // A subject that turns its text around (UTR 36 section 2.6) shows what it does.
-                '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
-                    f.write_char('\u{fffd}')?
-                }
+                '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}' => f.write_char('\u{fffd}')?,
                 c if c.is_control() => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }

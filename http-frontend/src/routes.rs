@@ -45,7 +45,12 @@ async fn surround(State(site): State<Arc<Site>>, request: Request, next: Next) -
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::unavailable("time-limit").into_response(),
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "time-limit",
+            "the request took too long; a change may have been made, look before you send it again",
+        )
+        .into_response(),
     };
     site.requests.count(route.as_ref().map_or("none", MatchedPath::as_str), &method, response.status());
     add_security_headers(response.headers_mut());

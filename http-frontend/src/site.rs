@@ -57,14 +57,13 @@ impl Site {
         now: UnixTime,
     ) -> Result<Authority, Problem> {
         let token = bearer(headers)?;
-        // Counted before it is known to be wrong, so that attempts side by side count, too.
-        self.attempts.begin(peer.0, now)?;
-        if token.len() > MAX_TOKEN {
-            return Err(certdir_directory::Error::BadToken.into());
-        }
-        let outcome = self.store.authenticate(token).await;
-        if !matches!(outcome, Err(certdir_directory::Error::BadToken)) {
-            self.attempts.forgive(peer.0);
+        self.attempts.check(peer.0, now)?;
+        let outcome = match token.len() {
+            0..=MAX_TOKEN => self.store.authenticate(token).await,
+            _ => Err(certdir_directory::Error::BadToken),
+        };
+        if matches!(outcome, Err(certdir_directory::Error::BadToken)) {
+            self.attempts.failed(peer.0, now);
         }
         Ok(outcome?)
     }

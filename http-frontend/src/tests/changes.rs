@@ -267,6 +267,20 @@ async fn wrong_tokens_are_counted_for_each_source() {
     assert_eq!(house.send("GET", "/v1/tokens", &[("authorization", &right)], "").await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_with_a_right_token_are_no_failures() {
+    let house = std::sync::Arc::new(House::empty().await);
+    let wave: Vec<_> = (0..60)
+        .map(|_| {
+            let house = house.clone();
+            tokio::spawn(async move { house.act(&house.publisher, "GET", "/v1/domains", "").await.status })
+        })
+        .collect();
+    for request in wave {
+        assert_eq!(request.await.unwrap(), 200);
+    }
+}
+
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 

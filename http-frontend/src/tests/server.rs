@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use certdir_directory::Allowance;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +22,7 @@ struct Running {
 }
 
 async fn run(house: &House, options: Options) -> Running {
-    let frontend = Frontend::bind(&["127.0.0.1:0".parse().unwrap()], options).await.unwrap();
+    let frontend = Frontend::bind(&["127.0.0.1:0".parse().unwrap()], options).unwrap();
     let address = frontend.addresses()[0];
     let (stop, stopped) = watch::channel(false);
     let allowance = Arc::new(Allowance::new(100, 100));
@@ -166,11 +165,11 @@ async fn a_request_under_way_ends_before_the_program_does() {
     assert_eq!(house.get("/v1/addresses/alice@example.org?format=der").await.body, certificate_der("alice-2026"));
 }
 
-#[tokio::test]
-async fn an_address_in_use_is_said_in_one_line() {
+#[test]
+fn an_address_in_use_is_said_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = Frontend::bind(&[address], Options::default()).await.err().unwrap();
+    let error = Frontend::bind(&[address], Options::default()).err().unwrap();
     assert_eq!(error.code(), "http-bind");
     assert!(error.to_string().starts_with(&format!("cannot listen for HTTP on {address}: ")));
 }
@@ -192,7 +191,7 @@ async fn a_slow_head_and_an_idle_connection_end_in_time() {
     let mut answer = Vec::new();
     let start = tokio::time::Instant::now();
     client.read_to_end(&mut answer).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(start.elapsed().as_secs(), 15);
     serving.await.unwrap();
 
     tokio::time::resume();
@@ -211,5 +210,7 @@ async fn a_reader_that_never_reads_ends_with_the_connections_life() {
     for _ in 0..4 {
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     }
-    tokio::time::timeout(Duration::from_secs(400), serving).await.unwrap().unwrap();
+    let start = tokio::time::Instant::now();
+    serving.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 310, "its life and the grace");
 }
