@@ -86,14 +86,14 @@ impl Frontend {
         clock: Clock,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let gate = Arc::new(Gate { options: self.options, metrics: self.metrics, open: Mutex::default() });
         let service = Arc::new(Service {
             published: Box::new(move || reader.published()),
             allowance,
             clock,
-            metrics: self.metrics,
-            idle: self.options.idle,
+            metrics: gate.metrics.clone(),
+            idle: gate.options.idle,
         });
-        let gate = Arc::new(Gate { options: self.options, open: Mutex::default() });
         let mut accepting = JoinSet::new();
         for (_, listener) in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Listener)?;
@@ -127,7 +127,6 @@ async fn accept(
             }
         };
         let Some(pass) = gate.enter(source) else {
-            service.metrics.refused();
             let mut notice = Vec::new();
             message::put_notice(&mut notice, &Refusal::TooManyConnections);
             // A fresh socket takes these few octets at once; if not, the peer just sees the end.
@@ -139,11 +138,9 @@ async fn accept(
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         sessions.spawn(async move {
             let _pass = pass;
-            service.metrics.opened();
             if let Err(error) = session::serve(stream, source, &service, shutdown).await {
                 tracing::debug!(%source, "LDAP: connection lost: {error}");
             }
-            service.metrics.closed();
         });
     }
     drop(listener);
@@ -155,6 +152,7 @@ async fn accept(
 /// Counts connections by source.
 struct Gate {
     options: Options,
+    metrics: Metrics,
     open: Mutex<Open>,
 }
 
@@ -175,15 +173,14 @@ impl Gate {
         let source = network_of(source);
         // A poisoned lock only means that another thread died while counting; the counts stay usable.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= self.options.connections {
+        let here = open.by_source.get(&source).copied().unwrap_or_default();
+        if open.total >= self.options.connections || here >= self.options.connections_per_source {
+            self.metrics.refused();
             return None;
         }
-        let here = open.by_source.entry(source).or_default();
-        if *here >= self.options.connections_per_source {
-            return None;
-        }
-        *here += 1;
+        open.by_source.insert(source, here + 1);
         open.total += 1;
+        self.metrics.opened();
         Some(Pass { gate: Arc::clone(self), source })
     }
 }
@@ -191,7 +188,8 @@ impl Gate {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total = open.total.saturating_sub(1);
+        self.gate.metrics.closed();
+        open.total -= 1;
         if let Some(here) = open.by_source.get_mut(&self.source) {
             *here -= 1;
             if *here == 0 {
@@ -215,7 +213,7 @@ mod tests {
 
     fn gate(connections: usize, connections_per_source: usize) -> Arc<Gate> {
         let options = Options { connections, connections_per_source, ..Options::default() };
-        Arc::new(Gate { options, open: Mutex::default() })
+        Arc::new(Gate { options, metrics: Metrics::default(), open: Mutex::default() })
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -33,8 +33,8 @@ pub(crate) enum Attribute {
     SupportedLdapVersion,
     VendorName,
     VendorVersion,
-    AttributeTypes,
-    ObjectClasses,
+    Types,
+    Classes,
 }
 
 /// How values of an attribute are compared.
@@ -66,6 +66,8 @@ pub(crate) struct Definition {
     rest: &'static str,
 }
 
+/// The standards give names, uid and mail no ORDERING rule, which makes `>=` Undefined for them; here, as with other
+/// servers in use, text is ordered by caseIgnoreOrderingMatch (RFC 4517 section 4.2.12).
 const TEXT: Rule = Rule::Text { ordered: true, substrings: true };
 const EXACT: Rule = Rule::Text { ordered: false, substrings: false };
 const ORDERED: Rule = Rule::Text { ordered: true, substrings: false };
@@ -110,14 +112,14 @@ pub(crate) static DEFINITIONS: [Definition; 25] = [
     Definition::user(Attribute::ObjectClass, &["objectClass"], "2.5.4.0", Rule::Class,
         "EQUALITY objectIdentifierMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.38"),
     Definition::user(Attribute::Name, &["name"], "2.5.4.41", TEXT,
-        "EQUALITY caseIgnoreMatch ORDERING caseIgnoreOrderingMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15"),
+        "EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15"),
     Definition::user(Attribute::Cn, &["cn", "commonName"], "2.5.4.3", TEXT, "SUP name"),
     Definition::user(Attribute::Sn, &["sn", "surname"], "2.5.4.4", TEXT, "SUP name"),
     Definition::user(Attribute::O, &["o", "organizationName"], "2.5.4.10", TEXT, "SUP name"),
     Definition::user(Attribute::Dc, &["dc", "domainComponent"], "0.9.2342.19200300.100.1.25", TEXT,
         "EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 SINGLE-VALUE"),
     Definition::user(Attribute::Uid, &["uid", "userid"], "0.9.2342.19200300.100.1.1", TEXT,
-        "EQUALITY caseIgnoreMatch ORDERING caseIgnoreOrderingMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15"),
+        "EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15"),
     Definition::user(Attribute::Mail, &["mail", "rfc822Mailbox"], "0.9.2342.19200300.100.1.3", Rule::Mailbox,
         "EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26{256}"),
     Definition::certificate(Attribute::UserCertificate, &["userCertificate"], "2.5.4.36", "userCertificate;binary"),
@@ -148,9 +150,9 @@ pub(crate) static DEFINITIONS: [Definition; 25] = [
         "EQUALITY caseExactIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"),
     Definition::operational(Attribute::VendorVersion, &["vendorVersion"], "1.3.6.1.1.5", EXACT,
         "EQUALITY caseExactIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE NO-USER-MODIFICATION USAGE dSAOperation"),
-    Definition::operational(Attribute::AttributeTypes, &["attributeTypes"], "2.5.21.5", Rule::None,
+    Definition::operational(Attribute::Types, &["attributeTypes"], "2.5.21.5", Rule::None,
         "EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.3 USAGE directoryOperation"),
-    Definition::operational(Attribute::ObjectClasses, &["objectClasses"], "2.5.21.6", Rule::None,
+    Definition::operational(Attribute::Classes, &["objectClasses"], "2.5.21.6", Rule::None,
         "EQUALITY objectIdentifierFirstComponentMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.37 USAGE directoryOperation"),
 ];
 
@@ -295,7 +297,7 @@ mod tests {
         for (index, definition) in DEFINITIONS.iter().enumerate() {
             assert_eq!(definition.attribute as usize, index, "{:?}", definition.attribute);
         }
-        assert_eq!(Attribute::ObjectClasses as usize + 1, DEFINITIONS.len());
+        assert_eq!(Attribute::Classes as usize + 1, DEFINITIONS.len());
         assert!(DEFINITIONS.len() <= 32, "a selection is a set of 32 bits");
     }
 

@@ -33,6 +33,9 @@ const WRITE_SIZE: usize = 64 * 1024;
 const READ_SIZE: usize = 16 * 1024;
 /// How long a peer may take to accept one piece of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long, and how many octets, a peer that was sent away may go on sending. Closing over unread octets would reset
+/// the connection, and the notice that says why would be lost on its way.
+const LINGER: (Duration, u64) = (Duration::from_secs(1), 1024 * 1024);
 
 /// What all sessions share.
 pub(crate) struct Service {
@@ -230,7 +233,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         self.service.metrics.result(refusal.code());
         message::put_notice(&mut self.out, refusal);
         self.flush().await?;
-        timeout(WRITE_TIMEOUT, self.stream.shutdown()).await?
+        timeout(WRITE_TIMEOUT, self.stream.shutdown()).await??;
+        let mut rest = (&mut self.stream).take(LINGER.1);
+        // Whether the peer is done or the time is up, this is the end.
+        let _ = timeout(LINGER.0, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        Ok(())
     }
 
     async fn flush_over(&mut self, limit: usize) -> io::Result<()> {

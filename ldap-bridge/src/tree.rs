@@ -162,8 +162,8 @@ impl Seen<'_> {
             Attribute::ObjectClass => give.all(&["top", "subentry", "subschema"]),
             Attribute::StructuralObjectClass => give.one("subentry"),
             Attribute::Cn => give.one("Subschema"),
-            Attribute::AttributeTypes => schema::attribute_types().for_each(|text| give.one(&text)),
-            Attribute::ObjectClasses => schema::object_classes().for_each(|text| give.one(&text)),
+            Attribute::Types => schema::attribute_types().for_each(|text| give.one(&text)),
+            Attribute::Classes => schema::object_classes().for_each(|text| give.one(&text)),
             _ => {}
         }
     }

@@ -161,6 +161,7 @@ async fn malformed_messages_end_the_connection_with_a_notice() {
         assert_eq!(client.answer(7).await.entries.len(), 1, "what came before it is answered");
         let notice = client.notice().await;
         assert_eq!(notice.code, 2, "{octets:02x?}");
+        drop(client.stream);
         client.session.await.unwrap().unwrap();
     }
     // What could be read, but makes no sense, is answered in kind and harms nobody.
@@ -295,6 +296,7 @@ async fn stopping_says_goodbye() {
     assert_eq!(client.subtree("", "(uid=alice)", &[]).await.entries.len(), 1);
     world.stop.send_replace(true);
     assert_eq!(client.notice().await.code, 52);
+    drop(client.stream);
     client.session.await.unwrap().unwrap();
 }
 
