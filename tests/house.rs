@@ -457,3 +457,23 @@ fn the_two_commands_stand_on_the_first_screen() {
     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(ci.contains("./check.sh"));
 }
+
+/// docs/mistakes.md promises a test against each mistake: they all exist.
+#[test]
+fn the_tests_named_against_mistakes_exist() {
+    let page = fs::read_to_string(root().join("docs/mistakes.md")).unwrap();
+    let sources: Vec<String> = files(".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let named = page.split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', ' ', '.', ';']));
+    let mut count = 0;
+    for name in named.filter(|name| name.matches('_').count() >= 2 || name.contains("::")) {
+        let test = name.rsplit("::").next().unwrap();
+        if test == "test" {
+            continue;
+        }
+        count += 1;
+        let there = sources.iter().any(|source| source.contains(&format!("fn {test}(")));
+        let module = sources.iter().any(|source| source.contains(&format!("mod {test};")));
+        assert!(there || module, "docs/mistakes.md names {name}, which is not there");
+    }
+    assert!(count > 40, "{count}");
+}
