@@ -46,6 +46,8 @@ enum Anchor {
 /// The keys of one zone, proven by its anchor.
 pub(crate) struct Primed {
     pub(crate) keys: Keys,
+    /// The same keys as they came.
+    pub(crate) records: Vec<Record>,
     /// The keys may be used until this second, exclusive.
     pub(crate) until: UnixTime,
 }
@@ -64,10 +66,8 @@ impl TrustAnchors {
 
     /// Reads a file of DNSKEY and DS records in master-file form.
     pub(crate) fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -75,11 +75,7 @@ impl TrustAnchors {
     /// 5.1). Every name is absolute, with or without the final dot. Other record types are errors: a file that is
     /// half an anchor file is a mistake.
     pub(crate) fn parse(text: &str, origin: &str) -> Result<Self, Error> {
-        let bad = |line: usize, message: String| Error::BadAnchor {
-            origin: origin.to_owned(),
-            line,
-            message,
-        };
+        let bad = |line: usize, message: String| Error::BadAnchor { origin: origin.to_owned(), line, message };
         let mut anchors = Vec::new();
         let mut owner = None;
         for (line, entry) in entries(text).map_err(|(line, message)| bad(line, message))? {
@@ -93,11 +89,7 @@ impl TrustAnchors {
 
     /// The zone of the closest anchor at or above `name`.
     pub(crate) fn zone_for(&self, name: &Name) -> Option<&Name> {
-        self.0
-            .iter()
-            .map(|(zone, _)| zone)
-            .filter(|zone| zone.zone_of(name))
-            .max_by_key(|zone| zone.num_labels())
+        self.0.iter().map(|(zone, _)| zone).filter(|zone| zone.zone_of(name)).max_by_key(|zone| zone.num_labels())
     }
 
     /// Fetches the keys of an anchored zone and proves them by its anchors (RFC 4035 section 5.2).
@@ -105,17 +97,14 @@ impl TrustAnchors {
         let mut options = DnsRequestOptions::default();
         options.edns_set_dnssec_ok = true;
         let query = Query::query(zone.clone(), RecordType::DNSKEY);
-        let message = wire
-            .send(DnsRequest::from_query(query, options))
-            .first_answer()
-            .await
-            .map_err(|e: NetError| {
+        let message =
+            wire.send(DnsRequest::from_query(query, options)).first_answer().await.map_err(|e: NetError| {
                 // No key at all is no absence of certificates: the anchor says that there are keys.
                 let failure = failure_of(&e);
                 Failure::new(failure.code, format!("the keys of {zone} cannot be had: {}", failure.message))
             })?;
         let records: Vec<&Record> = message.answers.iter().filter(|r| r.name == *zone).collect();
-        let keys: Vec<(&Record, &DNSKEY)> = records
+        let mut keys: Vec<(&Record, &DNSKEY)> = records
             .iter()
             .filter_map(|r| match &r.data {
                 RData::DNSSEC(DNSSECRData::DNSKEY(key)) => Some((*r, key)),
@@ -141,12 +130,14 @@ impl TrustAnchors {
             return Err(Failure::new("bogus", message));
         };
         let mut trusted = Keys::empty();
-        for (_, key) in keys.iter().filter(|(_, key)| key.zone_key() && !key.revoke()) {
+        keys.retain(|(_, key)| key.zone_key() && !key.revoke());
+        for (_, key) in &keys {
             trusted.insert_with_name(key.public_key(), LowerName::from(zone));
         }
         let ttl = keys.iter().map(|(record, _)| record.ttl).min().unwrap_or(0);
         let until = now.saturating_add(PRIME_LIFE.min(ttl.into())).min(validity.end);
-        Ok(Primed { keys: trusted, until })
+        let records = keys.iter().map(|(record, _)| (*record).clone()).collect();
+        Ok(Primed { keys: trusted, records, until })
     }
 
     fn trusts(&self, zone: &Name, key: &DNSKEY) -> bool {

@@ -50,11 +50,7 @@ struct Entry {
 
 impl Cache {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Cache {
-            bounds,
-            kept: Mutex::default(),
-            in_flight: Mutex::default(),
-        }
+        Cache { bounds, kept: Mutex::default(), in_flight: Mutex::default() }
     }
 
     /// The finding for `name`, and whether it was there already; else asks for it once.
@@ -173,11 +169,9 @@ impl Drop for Landing<'_> {
 
 fn weight(name: &Name, finding: &Finding) -> usize {
     let certificates: usize = match &finding.outcome {
-        Outcome::Found { candidates, .. } => candidates
-            .iter()
-            .filter_map(|c| c.certificate.as_ref()?.as_ref().ok())
-            .map(|c| c.der().len())
-            .sum(),
+        Outcome::Found { candidates, .. } => {
+            candidates.iter().filter_map(|c| c.certificate.as_ref()?.as_ref().ok()).map(|c| c.der().len()).sum()
+        }
         _ => 0,
     };
     ENTRY_OVERHEAD + name.as_wire().len() + certificates
@@ -186,4 +180,99 @@ fn weight(name: &Name, finding: &Finding) -> usize {
 /// A panic elsewhere leaves these maps consistent, so a poisoned lock is as good as any.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Failure, Level};
+    use crate::trace::{Dnssec, Question};
+
+    fn name(i: usize) -> Name {
+        Name::parse(&format!("n{i}.example.")).unwrap()
+    }
+
+    fn finding(until: UnixTime) -> Finding {
+        let question = Question {
+            source: "dns",
+            name: String::new(),
+            record_type: "SMIMEA",
+            dnssec: Dnssec::Secure,
+            message: String::new(),
+            asked_at: 0,
+            aliases: Vec::new(),
+            exchanges: Vec::new(),
+        };
+        let outcome = Outcome::Error(Failure::new("timeout", "no answer"));
+        Finding { level: Level::Recipient, outcome, until, question: Arc::new(question) }
+    }
+
+    fn cache(entries: usize, octets: usize) -> Cache {
+        Cache::new(Bounds { entries, octets })
+    }
+
+    #[tokio::test]
+    async fn an_entry_ends_when_it_says() {
+        let cache = cache(10, 1 << 20);
+        let ask = || async { finding(100) };
+        assert!(!cache.get_or(&name(1), 99, ask).await.1);
+        assert!(cache.get_or(&name(1), 99, ask).await.1);
+        assert!(!cache.get_or(&name(1), 100, ask).await.1);
+        assert!(locked(&cache.in_flight).is_empty());
+    }
+
+    #[tokio::test]
+    async fn both_bounds_hold_and_the_used_stay() {
+        let cache = cache(10, 1 << 20);
+        let ask = || async { finding(100) };
+        for i in 0..100 {
+            let _ = cache.get_or(&name(0), 0, ask).await;
+            let _ = cache.get_or(&name(i), 0, ask).await;
+            assert!(cache.size().0 <= 10);
+        }
+        assert!(cache.get(&name(0), 0).is_some(), "asked for all the time");
+        assert!(cache.get(&name(1), 0).is_none());
+
+        let cache = super::tests::cache(1_000, 10 * ENTRY_OVERHEAD);
+        for i in 0..100 {
+            let _ = cache.get_or(&name(i), 0, ask).await;
+            let (entries, octets) = cache.size();
+            assert!(octets <= 10 * ENTRY_OVERHEAD && octets >= entries * ENTRY_OVERHEAD);
+        }
+        let off = super::tests::cache(0, 0);
+        assert!(!off.get_or(&name(1), 0, ask).await.1);
+        assert!(!off.get_or(&name(1), 0, ask).await.1);
+    }
+
+    #[tokio::test]
+    async fn one_asks_and_the_next_one_steps_in() {
+        let cache = Arc::new(cache(10, 1 << 20));
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (release, gate) = tokio::sync::watch::channel(false);
+        let start = || {
+            let (cache, asked, mut gate) = (Arc::clone(&cache), Arc::clone(&asked), gate.clone());
+            tokio::spawn(async move {
+                let ask = || async move {
+                    asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    gate.wait_for(|open| *open).await.unwrap();
+                    // Not cached: who waits shares it all the same.
+                    finding(0)
+                };
+                cache.get_or(&name(1), 50, ask).await
+            })
+        };
+        let first = start();
+        tokio::task::yield_now().await;
+        let others = [start(), start(), start()];
+        tokio::task::yield_now().await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        tokio::task::yield_now().await;
+        release.send(true).unwrap();
+        for other in others {
+            other.await.unwrap();
+        }
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2);
+        assert!(locked(&cache.in_flight).is_empty());
+    }
 }

@@ -72,7 +72,8 @@ async fn below(validator: &Validator, zone: &Name, child: &Name, now: UnixTime) 
         Ok(message) => message,
         Err(NetError::Dns(DnsError::Nsec { response, .. })) => {
             // An alias is no delegation, and what is denied is its target.
-            let alias = |r: &Record| r.name == *child && r.proof == Proof::Secure && r.record_type() == RecordType::CNAME;
+            let alias =
+                |r: &Record| r.name == *child && r.proof == Proof::Secure && r.record_type() == RecordType::CNAME;
             if response.answers.iter().any(alias) {
                 return Ok(Below::SameZone);
             }
@@ -97,9 +98,8 @@ async fn below(validator: &Validator, zone: &Name, child: &Name, now: UnixTime) 
     if let Some(ttl) = digests.iter().map(|(ttl, _)| *ttl).min() {
         // RFC 4035 section 5.2: a zone that is signed only in ways that nobody here understands is like an unsigned one.
         let known = |algorithm: bool, digest: bool| algorithm && digest;
-        let checkable = digests
-            .iter()
-            .any(|(_, ds)| known(ds.algorithm().is_supported(), ds.digest_type().is_supported()));
+        let checkable =
+            digests.iter().any(|(_, ds)| known(ds.algorithm().is_supported(), ds.digest_type().is_supported()));
         return Ok(if checkable { Below::Signed } else { Below::Unsigned { until: until(ttl) } });
     }
     // A denial of a zone further up says nothing about names in this one.
@@ -108,11 +108,7 @@ async fn below(validator: &Validator, zone: &Name, child: &Name, now: UnixTime) 
         return Err(Failure::new("bogus", format!("the absence of a DS record at {child} is not proven")));
     };
     if let Some(types) = denials.clone().find_map(|d| d.types_at(child)) {
-        return Ok(if types.unsigned_delegation() {
-            Below::Unsigned { until: until(ttl) }
-        } else {
-            Below::SameZone
-        });
+        return Ok(if types.unsigned_delegation() { Below::Unsigned { until: until(ttl) } } else { Below::SameZone });
     }
     if denials.clone().any(|d| d.opts_out() && d.covers(child)) {
         return Ok(Below::Unsigned { until: until(ttl) });

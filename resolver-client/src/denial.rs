@@ -36,13 +36,10 @@ pub(crate) fn denials(authorities: &[Record]) -> impl Iterator<Item = Denial<'_>
             _ => None,
         })
     };
-    authorities
-        .iter()
-        .filter(|r| r.proof == Proof::Secure && is_denial(r))
-        .filter_map(move |record| {
-            let zone = signer(record)?;
-            Some(Denial { record, zone })
-        })
+    authorities.iter().filter(|r| r.proof == Proof::Secure && is_denial(r)).filter_map(move |record| {
+        let zone = signer(record)?;
+        Some(Denial { record, zone })
+    })
 }
 
 /// True for NSEC and NSEC3 records.
@@ -114,11 +111,7 @@ impl Types<'_> {
 
 /// Strictly between, on a circle: the last record of a zone points to the first.
 fn between<T: PartialOrd + ?Sized>(from: &T, x: &T, to: &T) -> bool {
-    if from < to {
-        from < x && x < to
-    } else {
-        from < x || x < to
-    }
+    if from < to { from < x && x < to } else { from < x || x < to }
 }
 
 fn hash(name: &Name, nsec3: &NSEC3) -> Option<Vec<u8>> {

@@ -26,7 +26,7 @@ use crate::denial::{denials, is_denial};
 use crate::outcome::{Candidate, Failure, Finding, Level, Outcome};
 use crate::signature::Validity;
 use crate::trace::{Dnssec, Question};
-use crate::wire::{LookUp, Wire, failure_of};
+use crate::wire::{LookUp, Rooted, Wire, failure_of};
 
 /// A failure is remembered this long, in seconds: "do not retry for some time" (RFC 8162 section 6; RFC 9520 section
 /// 3.2 asks for at least one second and at most five minutes). Mail waits on it, so it is short.
@@ -52,7 +52,7 @@ const VALIDATION_CACHE: usize = 65_536;
 /// nobody signs, would be the library's bound.
 const VALIDATION_LIFE: Duration = Duration::from_secs(60);
 
-pub(crate) type Validator = DnssecDnsHandle<Wire>;
+pub(crate) type Validator = DnssecDnsHandle<Rooted>;
 
 /// The source of SMIMEA records.
 pub(crate) struct Dns {
@@ -106,12 +106,7 @@ enum AliasKind {
 
 impl Dns {
     pub(crate) fn new(wire: Wire, anchors: TrustAnchors, timeout: Duration) -> Self {
-        Dns {
-            wire,
-            anchors,
-            validators: Mutex::default(),
-            timeout,
-        }
+        Dns { wire, anchors, validators: Mutex::default(), timeout }
     }
 
     /// Asks for the SMIMEA records of an owner name. Never takes longer than the timeout.
@@ -150,15 +145,15 @@ impl Dns {
             aliases,
             exchanges: look_up.exchanges(),
         };
-        Finding {
-            level,
-            outcome,
-            until,
-            question: Arc::new(question),
-        }
+        Finding { level, outcome, until, question: Arc::new(question) }
     }
 
-    async fn chase(&self, name: Name, now: UnixTime, aliases: &mut Vec<String>) -> Result<(Outcome, UnixTime), Failure> {
+    async fn chase(
+        &self,
+        name: Name,
+        now: UnixTime,
+        aliases: &mut Vec<String>,
+    ) -> Result<(Outcome, UnixTime), Failure> {
         let mut name = name;
         let mut end = UnixTime::MAX;
         let (mut own, mut from_wildcard) = (false, false);
@@ -215,8 +210,9 @@ impl Dns {
         if let Some(known) = known.filter(|v| now < v.until && v.since >= since) {
             return Ok(known);
         }
-        let Primed { keys, until } = self.anchors.prime(zone, &self.wire, now).await?;
-        let validator = DnssecDnsHandle::with_trust_anchor(self.wire.clone(), Arc::new(keys))
+        let Primed { keys, records, until } = self.anchors.prime(zone, &self.wire, now).await?;
+        let below = Rooted::new(self.wire.clone(), zone.clone(), records);
+        let validator = DnssecDnsHandle::with_trust_anchor(below, Arc::new(keys))
             .validation_cache_size(VALIDATION_CACHE)
             .positive_validation_ttl(Duration::ZERO..=VALIDATION_LIFE)
             .negative_validation_ttl(Duration::ZERO..=Duration::ZERO);
@@ -240,26 +236,22 @@ pub(crate) async fn validated(
     record_type: RecordType,
 ) -> Result<DnsResponse, NetError> {
     let query = Query::query(name.clone(), record_type);
-    validator
-        .lookup(query, DnsRequestOptions::default())
-        .first_answer()
-        .await
+    validator.lookup(query, DnsRequestOptions::default()).first_answer().await
 }
 
 async fn read(anchored: &Anchored, name: &Name, now: UnixTime) -> Result<Step, Failure> {
-    let message = match validated(&anchored.validator, name, RecordType::SMIMEA).await {
-        Ok(message) => message,
+    let (message, denial) = match validated(&anchored.validator, name, RecordType::SMIMEA).await {
+        Ok(message) => (message, Ok(())),
+        // The library has an objection to the denial. An alias and a record stand by their own signatures: the denial
+        // beside an alias speaks of its target, which is asked for anew, and what proves a wildcard is checked here
+        // (the library wants NSEC records to deny the wildcard that the answer comes from).
         Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => {
-            // The denial is judged for the name asked, but in an answer that begins with an alias it speaks of the
-            // alias's target. The alias stands by its own signature, and its target is asked for anew.
-            if let Some(step) = alias(name, &response, false, now)? {
-                return Ok(step);
-            }
-            return Err(match proof {
+            let failure = match proof {
                 // RFC 9276 section 3.2: above 100 iterations nothing is proven.
                 Proof::Insecure => Failure::new("nsec3-iterations", "the denial uses too many NSEC3 iterations"),
                 _ => Failure::new("bogus", "the answer lacks a valid proof"),
-            });
+            };
+            (*response, Err(failure))
         }
         Err(error) => return Err(failure_of(&error)),
     };
@@ -274,14 +266,15 @@ async fn read(anchored: &Anchored, name: &Name, now: UnixTime) -> Result<Step, F
         .filter(at_name)
         .filter(|r| matches!(r.record_type(), RecordType::SMIMEA | RecordType::CNAME))
         .collect();
-    if let Some(step) = alias(name, &message, true, now)? {
+    if let Some(step) = alias(name, &message, now)? {
         return Ok(step);
     }
+    if !found.is_empty() && found.iter().all(|r| r.proof == Proof::Secure) {
+        return records(name, &message, now);
+    }
+    denial?;
     if found.is_empty() {
         return absent(anchored, name, &message, now).await;
-    }
-    if found.iter().all(|r| r.proof == Proof::Secure) {
-        return records(name, &message, now);
     }
     if found.iter().all(|r| r.proof == Proof::Insecure) {
         // RFC 8162 section 6: what is not Secure is not used, even where that is as it should be.
@@ -308,25 +301,16 @@ fn records(name: &Name, message: &DnsResponse, now: UnixTime) -> Result<Step, Fa
     for change in candidates.iter().filter_map(|c| c.next_change(now)) {
         until = until.min(change);
     }
-    Ok(Step::Records {
-        candidates: candidates.into(),
-        wildcard: from_wildcard(name, signature, message)?,
-        until,
-    })
+    Ok(Step::Records { candidates: candidates.into(), wildcard: from_wildcard(name, signature, message)?, until })
 }
 
-/// A signature over fewer labels than the name has was made for a wildcard (RFC 4035 section 5.3.4).
-fn is_expanded(signature: &RRSIG, name: &Name) -> bool {
-    signature.input().num_labels < name.num_labels()
-}
-
-/// Whether the answer comes from a wildcard; if so, the zone that signed it must also deny that the name, or a closer
-/// one, exists. The validator has asked for such a denial, but takes one of any zone above.
+/// Whether the answer comes from a wildcard: its signature is over fewer labels than the name has. If so, the zone that
+/// signed it must also deny that the name, or a closer one, exists (RFC 4035 section 5.3.4, RFC 5155 section 8.8).
 fn from_wildcard(name: &Name, signature: &RRSIG, message: &DnsResponse) -> Result<bool, Failure> {
-    if !is_expanded(signature, name) {
+    let input = signature.input();
+    if input.num_labels >= name.num_labels() {
         return Ok(false);
     }
-    let input = signature.input();
     let next_closer = name.trim_to(usize::from(input.num_labels) + 1);
     let mut denials = denials(&message.authorities).filter(|d| *d.zone == input.signer_name);
     if denials.any(|d| d.covers(&next_closer)) {
@@ -356,9 +340,8 @@ fn proof_of<'a>(
         .ok_or_else(|| Failure::new("bogus", format!("no valid signature over {covered} at {name}")))
 }
 
-/// The step that a CNAME at the name or a DNAME above it makes. `denial` tells whether the validator has accepted the
-/// denial in the answer; without it a CNAME made from a wildcard proves nothing.
-fn alias(name: &Name, message: &DnsResponse, denial: bool, now: UnixTime) -> Result<Option<Step>, Failure> {
+/// The step that a CNAME at the name or a DNAME above it makes.
+fn alias(name: &Name, message: &DnsResponse, now: UnixTime) -> Result<Option<Step>, Failure> {
     let answers = &message.answers;
     let secure = |r: &&Record| r.proof == Proof::Secure;
     let life = |ttl: u32| now.saturating_add(UnixTime::from(ttl).min(MAX_POSITIVE_LIFE));
@@ -367,9 +350,6 @@ fn alias(name: &Name, message: &DnsResponse, denial: bool, now: UnixTime) -> Res
             continue;
         };
         let (signature, validity) = proof_of(name, RecordType::CNAME, answers, now)?;
-        if is_expanded(signature, name) && !denial {
-            return Ok(None);
-        }
         let wildcard = from_wildcard(name, signature, message)?;
         return Ok(Some(Step::Alias {
             target: target.0.clone(),
@@ -396,11 +376,7 @@ fn alias(name: &Name, message: &DnsResponse, denial: bool, now: UnixTime) -> Res
         let target = prefix
             .append_domain(&target)
             .map_err(|_| Failure::new("malformed", "a DNAME record makes the name too long (RFC 6672 section 2.2)"))?;
-        return Ok(Some(Step::Alias {
-            target,
-            kind: AliasKind::Subtree,
-            until: life(record.ttl).min(validity.end),
-        }));
+        return Ok(Some(Step::Alias { target, kind: AliasKind::Subtree, until: life(record.ttl).min(validity.end) }));
     }
     Ok(None)
 }
@@ -469,11 +445,7 @@ async fn not_signed(anchored: &Anchored, name: &Name, now: UnixTime, what: &str)
 }
 
 fn octets(smimea: &SMIMEA) -> Vec<u8> {
-    let head = [
-        u8::from(smimea.cert_usage),
-        u8::from(smimea.selector),
-        u8::from(smimea.matching),
-    ];
+    let head = [u8::from(smimea.cert_usage), u8::from(smimea.selector), u8::from(smimea.matching)];
     [&head[..], &smimea.cert_data].concat()
 }
 

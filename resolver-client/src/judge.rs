@@ -30,10 +30,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy {
-            domain_certificate: true,
-            domain_certificate_despite_own_record: false,
-        }
+        Policy { domain_certificate: true, domain_certificate_despite_own_record: false }
     }
 }
 
@@ -80,11 +77,7 @@ pub fn judge(findings: &[Finding], policy: &Policy, now: UnixTime) -> Judgement 
             e.chosen = e.code == "usable" && e.matched == *matched && e.sha256_octets == choice;
         }
     }
-    Judgement {
-        ruling,
-        reason,
-        examined,
-    }
+    Judgement { ruling, reason, examined }
 }
 
 /// True when the answer at the domain's own name can still change the ruling.
@@ -123,13 +116,17 @@ fn rule(findings: &[Finding], policy: &Policy, now: UnixTime) -> (Ruling, &'stat
         return (Ruling::Unknown { failure }, "nothing-asked");
     }
     let proven = !findings.iter().any(|f| matches!(f.outcome, Outcome::NotServed { .. }));
-    let unusable = findings.iter().any(|f| matches!(f.outcome, Outcome::Found { .. }));
-    let reason = match (blocked, unusable, proven) {
-        (true, true, _) => "own-record-unusable",
-        (true, false, _) => "blocked",
-        (false, true, _) => "nothing-usable",
-        (false, false, true) => "proven-none",
-        (false, false, false) => "not-served",
+    let found = |f: &Finding| matches!(f.outcome, Outcome::Found { .. });
+    let reason = if own().any(|f| found(f) && own_record(f)) {
+        "own-record-unusable"
+    } else if blocked {
+        "blocked"
+    } else if findings.iter().any(found) {
+        "nothing-usable"
+    } else if proven {
+        "proven-none"
+    } else {
+        "not-served"
     };
     (Ruling::None { proven }, reason)
 }
@@ -151,12 +148,8 @@ fn failure(finding: &Finding) -> Option<&Failure> {
 }
 
 fn choose(findings: &[Finding], matched: Match, now: UnixTime) -> Option<Ruling> {
-    let mut certificates: Vec<Arc<Certificate>> = findings
-        .iter()
-        .filter(|f| f.matched() == matched)
-        .flat_map(|f| usable(f, now))
-        .cloned()
-        .collect();
+    let mut certificates: Vec<Arc<Certificate>> =
+        findings.iter().filter(|f| f.matched() == matched).flat_map(|f| usable(f, now)).cloned().collect();
     certificates.sort_by_key(|c| (Reverse(c.not_before()), Reverse(c.not_after()), *c.sha256()));
     certificates.dedup_by_key(|c| *c.sha256());
     (!certificates.is_empty()).then_some(Ruling::Use { certificates, matched })
@@ -174,8 +167,5 @@ fn examine(finding: &Finding, now: UnixTime) -> Vec<Examined> {
     let Outcome::Found { candidates, .. } = &finding.outcome else {
         return Vec::new();
     };
-    candidates
-        .iter()
-        .map(|c| Examined::new(c, finding.matched(), c.usable(now).err().unwrap_or("usable")))
-        .collect()
+    candidates.iter().map(|c| Examined::new(c, finding.matched(), c.usable(now).err().unwrap_or("usable"))).collect()
 }

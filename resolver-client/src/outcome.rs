@@ -93,10 +93,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its stable code and a sentence.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Failure {
-            code,
-            message: message.into(),
-        }
+        Failure { code, message: message.into() }
     }
 }
 
@@ -144,17 +141,9 @@ impl Candidate {
     /// `None` when there are fewer than three octets: that is no SMIMEA record but a malformed answer.
     pub fn from_rdata(rdata: &[u8]) -> Option<Candidate> {
         let (&[usage, selector, matching], data) = rdata.split_first_chunk::<3>()?;
-        let certificate = (selector == 0 && matching == 0).then(|| {
-            Certificate::from_der(data)
-                .map(Arc::new)
-                .map_err(|e| e.to_string())
-        });
-        Some(Candidate {
-            usage,
-            selector,
-            matching,
-            certificate,
-        })
+        let certificate = (selector == 0 && matching == 0)
+            .then(|| Certificate::from_der(data).map(Arc::new).map_err(|e| e.to_string()));
+        Some(Candidate { usage, selector, matching, certificate })
     }
 
     /// The certificate that may be used at `now`, or the stable code of why there is none.
@@ -201,12 +190,6 @@ impl Candidate {
             return None;
         };
         // notAfter is inclusive (RFC 5280 section 4.1.2.5).
-        [
-            certificate.not_before(),
-            certificate.not_after().saturating_add(1),
-        ]
-        .into_iter()
-        .filter(|t| *t > now)
-        .min()
+        [certificate.not_before(), certificate.not_after().saturating_add(1)].into_iter().filter(|t| *t > now).min()
     }
 }

@@ -67,10 +67,7 @@ impl Resolver {
             anchor_files: Vec::new(),
             anchor_text: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
-            bounds: Bounds {
-                entries: DEFAULT_CACHE_ENTRIES,
-                octets: DEFAULT_CACHE_OCTETS,
-            },
+            bounds: Bounds { entries: DEFAULT_CACHE_ENTRIES, octets: DEFAULT_CACHE_OCTETS },
             policy: Policy::default(),
         }
     }
@@ -130,19 +127,9 @@ impl Resolver {
             })
         };
         match ruling {
-            Ruling::Use { certificates, matched } => Verdict::Use {
-                certificates,
-                matched,
-                trace: trace("use"),
-            },
-            Ruling::None { proven } => Verdict::None {
-                proven,
-                trace: trace("none"),
-            },
-            Ruling::Unknown { failure } => Verdict::Unknown {
-                failure,
-                trace: trace("unknown"),
-            },
+            Ruling::Use { certificates, matched } => Verdict::Use { certificates, matched, trace: trace("use") },
+            Ruling::None { proven } => Verdict::None { proven, trace: trace("none") },
+            Ruling::Unknown { failure } => Verdict::Unknown { failure, trace: trace("unknown") },
         }
     }
 }
@@ -227,10 +214,8 @@ fn cut_above_both(recipient: &Finding, address: &Address) -> bool {
 }
 
 fn system_servers() -> Result<Vec<SocketAddr>, Error> {
-    let text = std::fs::read_to_string(RESOLV_CONF).map_err(|source| Error::Unreadable {
-        path: PathBuf::from(RESOLV_CONF),
-        source,
-    })?;
+    let text = std::fs::read_to_string(RESOLV_CONF)
+        .map_err(|source| Error::Unreadable { path: PathBuf::from(RESOLV_CONF), source })?;
     let servers = servers_of(&text);
     if servers.is_empty() {
         return Err(Error::NoServer);
@@ -259,7 +244,8 @@ mod tests {
 
     #[test]
     fn the_systems_name_servers_are_read() {
-        let text = "# a comment\nsearch example.org\nnameserver 192.0.2.1\n nameserver  2001:db8::1 \nnameserver nonsense\n";
+        let text =
+            "# a comment\nsearch example.org\nnameserver 192.0.2.1\n nameserver  2001:db8::1 \nnameserver nonsense\n";
         let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|a| a.parse::<SocketAddr>().unwrap());
         assert_eq!(servers_of(text), expected);
     }

@@ -20,19 +20,13 @@ impl Validity {
 
     fn between(inception: u32, expiration: u32, now: UnixTime) -> Option<Validity> {
         let (since, left) = (near(inception, now), near(expiration, now));
-        (since <= 0 && left >= 0).then(|| Validity {
-            end: now.saturating_add(left).saturating_add(1),
-        })
+        (since <= 0 && left >= 0).then(|| Validity { end: now.saturating_add(left).saturating_add(1) })
     }
 }
 
 /// The distance from `now` to the moment that `time` names, which lies within 68 years of it.
 fn near(time: u32, now: UnixTime) -> i64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "RFC 1982: only the low 32 bits count"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "RFC 1982: only the low 32 bits count")]
     let low = now as u32;
     #[expect(clippy::cast_possible_wrap, reason = "RFC 1982: the difference is signed")]
     let distance = time.wrapping_sub(low) as i32;

@@ -4,6 +4,7 @@
 //! for the trace, bounds the work of one look-up, and tells the validator the time, which is an argument here
 //! and not the system's. What belongs to one look-up travels with its task ([`LookUp`]).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts}
 use hickory_resolver::net::runtime::{RuntimeProvider, Time, TokioRuntimeProvider, TokioTime};
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::{DnsRequest, DnsResponse, ResponseCode};
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Message, OpCode, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 
 use crate::outcome::Failure;
@@ -59,15 +60,15 @@ pub(crate) struct LookUp {
 struct Noted {
     exchanges: Vec<Exchange>,
     failure: Option<Failure>,
+    /// What was answered already: the validator asks for the same key once for each RRset.
+    answers: HashMap<Query, Answer>,
 }
+
+type Answer = Result<DnsResponse, NetError>;
 
 impl LookUp {
     pub(crate) fn new(now: UnixTime) -> Self {
-        LookUp {
-            now,
-            sent: Arc::default(),
-            noted: Arc::default(),
-        }
+        LookUp { now, sent: Arc::default(), noted: Arc::default() }
     }
 
     /// Runs `future` as this look-up. It must not be spawned away from its task.
@@ -134,15 +135,26 @@ impl Wire {
                 datagram: pool(address, vec![udp, tcp]),
             }
         });
-        Ok(Wire {
-            servers: servers.collect(),
-            preferred: Arc::default(),
-            exchange_timeout,
-        })
+        Ok(Wire { servers: servers.collect(), preferred: Arc::default(), exchange_timeout })
     }
 
-    async fn exchange(&self, request: DnsRequest) -> Result<DnsResponse, NetError> {
+    /// Asks once in a look-up.
+    async fn ask(&self, request: DnsRequest) -> Answer {
         let look_up = LOOK_UP.try_with(Clone::clone).ok();
+        let Some((look_up, query)) = look_up.zip(request.queries.first().cloned()) else {
+            return Err(NetError::Message("asked outside a look-up"));
+        };
+        if let Some(answer) = look_up.with_noted(|n| n.answers.get(&query).cloned()) {
+            return answer;
+        }
+        let answer = self.exchange(request, &look_up).await;
+        if matches!(answer, Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_)))) {
+            look_up.with_noted(|n| n.answers.insert(query, answer.clone()));
+        }
+        answer
+    }
+
+    async fn exchange(&self, request: DnsRequest, look_up: &LookUp) -> Answer {
         let mut last = NetError::NoConnections;
         let first = self.preferred.load(Ordering::Relaxed);
         let mut settled = vec![false; self.servers.len()];
@@ -153,12 +165,10 @@ impl Wire {
                 if settled.get(index).copied().unwrap_or(true) {
                     continue;
                 }
-                if let Some(look_up) = &look_up
-                    && look_up.sent.fetch_add(1, Ordering::Relaxed) >= MAX_EXCHANGES
-                {
-                    let failure = Failure::new("too-much-work", "the answer takes too many messages to validate");
-                    look_up.with_noted(|n| n.failure = Some(failure));
-                    return Err(NetError::Message("too many messages for one look-up"));
+                if look_up.sent.fetch_add(1, Ordering::Relaxed) >= MAX_EXCHANGES {
+                    last = TOO_MUCH_WORK;
+                    look_up.with_noted(|n| n.failure = Some(failure_of(&last)));
+                    return Err(last);
                 }
                 let (transport, pool) = server.pool_for(&request, round);
                 let answer = pool.send(request.clone()).first_answer();
@@ -166,9 +176,8 @@ impl Wire {
                     Ok(answer) => answer,
                     Err(_) => Err(NetError::Timeout),
                 };
-                if let Some(look_up) = &look_up {
-                    look_up.with_noted(|n| n.exchanges.push(note(&request, server.address, transport, &answer)));
-                }
+                let exchange = note(&request, server.address, transport, &answer);
+                look_up.with_noted(|n| n.exchanges.push(exchange));
                 match answer {
                     Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_))) => {
                         self.preferred.store(index, Ordering::Relaxed);
@@ -185,10 +194,7 @@ impl Wire {
                 }
             }
         }
-        if let Some(look_up) = &look_up {
-            let failure = failure_of(&last);
-            look_up.with_noted(|n| n.failure = Some(failure));
-        }
+        look_up.with_noted(|n| n.failure = Some(failure_of(&last)));
         Err(last)
     }
 }
@@ -197,15 +203,9 @@ impl Server {
     /// RFC 8162 section 7: certificates are asked for over TCP. Keys and denials fit into UDP, and where TCP is blocked
     /// the second round tries UDP for certificates too.
     fn pool_for(&self, request: &DnsRequest, round: usize) -> (&'static str, &Pool) {
-        let large = request
-            .queries
-            .first()
-            .is_some_and(|q| matches!(q.query_type(), RecordType::SMIMEA | RecordType::CERT));
-        if large && round == 0 {
-            ("tcp", &self.stream)
-        } else {
-            ("udp", &self.datagram)
-        }
+        let large =
+            request.queries.first().is_some_and(|q| matches!(q.query_type(), RecordType::SMIMEA | RecordType::CERT));
+        if large && round == 0 { ("tcp", &self.stream) } else { ("udp", &self.datagram) }
     }
 }
 
@@ -215,13 +215,59 @@ impl DnsHandle for Wire {
 
     fn send(&self, request: DnsRequest) -> Self::Response {
         let wire = self.clone();
-        Box::pin(stream::once(async move { wire.exchange(request).await }))
+        Box::pin(stream::once(async move { wire.ask(request).await }))
     }
 }
+
+/// What lies below a primed trust anchor. The anchored zone's keys are known, and nothing above it is believed, so neither
+/// is asked for: the library would look for a delegation to the anchored zone from both sides in turn, without end.
+#[derive(Clone)]
+pub(crate) struct Rooted {
+    wire: Wire,
+    zone: Name,
+    keys: Arc<Message>,
+}
+
+impl Rooted {
+    /// `keys` are the proven DNSKEY records of `zone`.
+    pub(crate) fn new(wire: Wire, zone: Name, keys: Vec<Record>) -> Self {
+        let mut message = Message::response(0, OpCode::Query);
+        message.add_query(Query::query(zone.clone(), RecordType::DNSKEY));
+        message.add_answers(keys);
+        Rooted { wire, zone, keys: Arc::new(message) }
+    }
+
+    async fn ask(self, request: DnsRequest) -> Answer {
+        let Some(query) = request.queries.first() else {
+            return Err(NetError::Message("a request without a question"));
+        };
+        if *query.name() == self.zone && query.query_type() == RecordType::DNSKEY {
+            return Ok(DnsResponse::from_message(Message::clone(&self.keys))?);
+        }
+        let above = !self.zone.zone_of(query.name());
+        if above || (*query.name() == self.zone && query.query_type() == RecordType::DS) {
+            return Err(NetError::Message("nothing above the trust anchor is asked for"));
+        }
+        self.wire.ask(request).await
+    }
+}
+
+impl DnsHandle for Rooted {
+    type Response = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+    type Runtime = Clocked;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        Box::pin(stream::once(self.clone().ask(request)))
+    }
+}
+
+/// The end of a look-up that asks for more than [`MAX_EXCHANGES`].
+const TOO_MUCH_WORK: NetError = NetError::Message("the answer takes too many messages to validate");
 
 /// The stable code and sentence for an error of the DNS library.
 pub(crate) fn failure_of(error: &NetError) -> Failure {
     let code = match error {
+        NetError::Message(m) if matches!(TOO_MUCH_WORK, NetError::Message(t) if t == *m) => "too-much-work",
         NetError::Timeout => "timeout",
         NetError::Io(e) if e.kind() == io::ErrorKind::TimedOut => "timeout",
         NetError::Io(_) | NetError::NoConnections => "network",
@@ -254,12 +300,7 @@ fn note(
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => format!("{}, no answer records", none.response_code),
         Err(e) => e.to_string(),
     };
-    Exchange {
-        question,
-        server: server.to_string(),
-        transport,
-        result,
-    }
+    Exchange { question, server: server.to_string(), transport, result }
 }
 
 /// The runtime whose clock is the look-up's: the validator reads the time from its type.
@@ -314,8 +355,6 @@ impl Time for LookUpTime {
 
     /// Outside a look-up the time is 1970: no signature is valid then, so a mistake here shows as bogus.
     fn current_time() -> u64 {
-        LOOK_UP
-            .try_with(|l| u64::try_from(l.now).unwrap_or_default())
-            .unwrap_or_default()
+        LOOK_UP.try_with(|l| u64::try_from(l.now).unwrap_or_default()).unwrap_or_default()
     }
 }

@@ -55,7 +55,6 @@ impl Sample {
     }
 }
 
-
 pub(crate) fn valid(name: &'static str) -> Arc<Certificate> {
     Sample::valid(name).make()
 }

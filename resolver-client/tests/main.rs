@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod judgement;
 mod lies;
 mod proxy;
 mod servers;

@@ -86,7 +86,10 @@ impl Server {
                 }
             }
         }
-        run(Command::new("dnssec-keygen").args(["-q", "-K", "."]).args(["-a", "ECDSAP256SHA256", apex]).current_dir(dir));
+        run(Command::new("dnssec-keygen")
+            .args(["-q", "-K", "."])
+            .args(["-a", "ECDSAP256SHA256", apex])
+            .current_dir(dir));
         sign(dir, apex, &Signing::with(denial));
         stop(&mut self.process);
         (self.process, self.address) = launch(dir);
@@ -139,7 +142,8 @@ fn parent_of(line: &str) -> &str {
 
 fn sign(dir: &Path, apex: &str, signing: &Signing) {
     let mut command = Command::new("dnssec-signzone");
-    command.args(["-Q", "-S", "-K", ".", "-d", ".", "-o", apex]);
+    // -P: signatures out of their time are signed all the same.
+    command.args(["-P", "-Q", "-S", "-K", ".", "-d", ".", "-o", apex]);
     command.args(["-s", &timestamp(signing.inception), "-e", &timestamp(signing.expiration)]);
     match signing.denial {
         Denial::Nsec => {}
@@ -170,7 +174,9 @@ fn key_signing_key(dir: &Path, apex: &str) -> String {
 fn serve(dir: TempDir, lame: &[&str]) -> Server {
     if !lame.is_empty() {
         let text = fs::read_to_string(dir.path().join("zones.conf")).unwrap();
-        let kept = text.split("zone:\n").filter(|z| !z.is_empty() && !lame.iter().any(|l| z.contains(&format!("name: {l}\n"))));
+        let kept = text
+            .split("zone:\n")
+            .filter(|z| !z.is_empty() && !lame.iter().any(|l| z.contains(&format!("name: {l}\n"))));
         let kept: String = kept.map(|z| format!("zone:\n{z}")).collect();
         fs::write(dir.path().join("zones.conf"), kept).unwrap();
     }

@@ -126,7 +126,9 @@ async fn a_policy_may_widen_or_narrow() {
     let mut own_only = Policy::default();
     own_only.domain_certificate = false;
     let anchor = world.server.anchor("example.");
-    let build = |policy| TestClock::new().builder().server(world.server.address).trust_anchor_file(&anchor).policy(policy).build();
+    let build = |policy| {
+        TestClock::new().builder().server(world.server.address).trust_anchor_file(&anchor).policy(policy).build()
+    };
     let (despite, own_only) = (build(despite).unwrap(), build(own_only).unwrap());
     // The wildcard does not reach a name that has records, and its own name is not there: the wildcard answers for it.
     assert_uses(&ask(&despite, "expired@wild.example").await, &world.wildcard, "wildcard");
@@ -139,7 +141,9 @@ async fn a_policy_may_widen_or_narrow() {
 #[tokio::test]
 async fn anchors_may_be_keys_or_digests_and_nearer_ones_win() {
     let world = world(Denial::Nsec);
-    for anchor in [world.server.ds("example."), world.server.ds("signed.example."), world.server.anchor("signed.example.")] {
+    for anchor in
+        [world.server.ds("example."), world.server.ds("signed.example."), world.server.anchor("signed.example.")]
+    {
         let resolver = resolver(world.server.address, &anchor);
         assert_uses(&ask(&resolver, "alice@signed.example").await, &world.alice, "recipient");
         assert_gist(&ask(&resolver, "nobody@signed.example").await, "none", "proven-none");
@@ -204,8 +208,20 @@ async fn only_a_certificate_for_encryption_is_delivered() {
     let mut codes: Vec<_> = verdict.trace().candidates.iter().map(|c| c.code).collect();
     codes.sort_unstable();
     let mut expected = [
-        "signing-only", "not-yet-valid", "usable", "usable", "needs-pkix-ta", "needs-pkix-ee", "needs-dane-ta",
-        "unknown-usage", "hash-only", "hash-only", "key-only", "unknown-matching", "unknown-selector", "malformed",
+        "signing-only",
+        "not-yet-valid",
+        "usable",
+        "usable",
+        "needs-pkix-ta",
+        "needs-pkix-ee",
+        "needs-dane-ta",
+        "unknown-usage",
+        "hash-only",
+        "hash-only",
+        "key-only",
+        "unknown-matching",
+        "unknown-selector",
+        "malformed",
     ];
     expected.sort_unstable();
     assert_eq!(codes, expected);
@@ -255,12 +271,14 @@ async fn aliases_are_followed() {
 #[tokio::test]
 async fn a_rolled_signing_key_is_noticed() {
     let alice = valid("alice");
-    let zones = |records| vec![ZoneText { apex: "signed.example.", records, signed: Some(Signing::with(Denial::Nsec)) }];
+    let zones =
+        |records| vec![ZoneText { apex: "signed.example.", records, signed: Some(Signing::with(Denial::Nsec)) }];
     let records = published("alice@signed.example", &alice) + &published("bob@signed.example", &alice);
     let mut server = Server::start(zones(records), &[]);
     let clock = TestClock::new();
     let proxy = crate::proxy::Proxy::honest(server.address).await;
-    let resolver = clock.builder().server(proxy.address).trust_anchor_file(server.anchor("signed.example.")).build().unwrap();
+    let resolver =
+        clock.builder().server(proxy.address).trust_anchor_file(server.anchor("signed.example.")).build().unwrap();
     assert_uses(&ask(&resolver, "alice@signed.example").await, &alice, "recipient");
     server.roll_signing_key("signed.example.", Denial::Nsec);
     proxy.redirect(server.address);
