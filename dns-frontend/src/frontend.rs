@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use certdir_directory::Clock;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::connections::Connections;
 use crate::counters::{Channel, Counters, Tally};
-use crate::view::{Clock, View};
+use crate::view::View;
 use crate::{stream, udp};
 
 /// How soon a UDP worker without requests notices that it has to stop; also how long it waits for room to send.
@@ -35,7 +36,7 @@ pub struct Options {
     pub workers: usize,
     /// Longest UDP response, in octets (512 to 4,096). 1,232 passes everywhere without fragments (RFC 9715 section 3.1).
     pub udp_payload: u16,
-    /// Open TCP connections in all.
+    /// Open TCP connections in all. One costs up to 150 KB while its client does not read.
     pub tcp_connections: usize,
     /// Open TCP connections of one source: an IPv4 address or an IPv6 /64.
     pub tcp_connections_per_source: usize,
@@ -46,8 +47,8 @@ impl Default for Options {
         Options {
             workers: thread::available_parallelism().map_or(1, |count| count.get()),
             udp_payload: 1232,
-            tcp_connections: 4096,
-            tcp_connections_per_source: 256,
+            tcp_connections: 1024,
+            tcp_connections_per_source: 128,
         }
     }
 }

@@ -24,4 +24,4 @@ pub use counters::{Counters, Snapshot, Sums};
 pub use frontend::{Error, Frontend, Options};
 pub use request::Rcode;
 pub use response::Finished;
-pub use view::{Clock, Latest, View, Zones};
+pub use view::{Latest, View, Zones};

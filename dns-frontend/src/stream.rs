@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use certdir_directory::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::answer::{Scratch, Transport, answer};
 use crate::connections::Connections;
 use crate::counters::Tally;
-use crate::view::{Clock, Latest};
+use crate::view::Latest;
 
 /// A connection with no complete request for this long is closed (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);

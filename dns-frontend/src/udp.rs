@@ -6,7 +6,10 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use certdir_directory::Clock;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
@@ -17,12 +20,15 @@ use nix::sys::socket::{
 
 use crate::answer::{Scratch, Transport, answer};
 use crate::counters::Tally;
-use crate::view::{Clock, Latest};
+use crate::view::Latest;
 
 /// Datagrams per system call.
 const BATCH: usize = 32;
 /// Octets kept of a request. What is longer is cut and so malformed; queries have about a hundred.
 const MAX_REQUEST: usize = 4096;
+
+/// Pause after a failed receive, which most often means that the system is out of memory.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a worker needs besides its socket.
 pub(crate) struct Worker<L> {
@@ -47,9 +53,14 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, mut wor
     let mut scratch = Scratch::default();
     while !worker.stop.load(Ordering::Relaxed) {
         let mut buffers = requests.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        // An error is the timeout, or belongs to an earlier response ("connection refused").
-        let Ok(messages) = recvmmsg(fd, &mut receiving, &mut buffers, MsgFlags::MSG_WAITFORONE, None) else {
-            continue;
+        let messages = match recvmmsg(fd, &mut receiving, &mut buffers, MsgFlags::MSG_WAITFORONE, None) {
+            Ok(messages) => messages,
+            // The receive timeout, or a signal.
+            Err(Errno::EAGAIN | Errno::EINTR) => continue,
+            Err(_) => {
+                thread::sleep(ERROR_PAUSE);
+                continue;
+            }
         };
         let now = (worker.clock)();
         let zones = worker.latest.load();

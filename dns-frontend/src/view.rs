@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use certdir_certificate::UnixTime;
+use certdir_directory::{Published, PublishedCache, Reader};
 use certdir_zones::Zone;
-
-/// Tells the time, in seconds since 1970.
-pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
 
 /// The hosted zones at one version.
 pub trait Zones {
@@ -37,4 +34,27 @@ pub trait Latest: Send + 'static {
     /// The newest zones, pinned until the next call. `None` while there are none or they are too old to be true:
     /// requests are then answered with SERVFAIL, never as if nothing existed.
     fn load(&mut self) -> Option<&Self::Zones>;
+}
+
+impl Zones for Published {
+    fn zone_for(&self, name: &[u8]) -> Option<&Zone> {
+        Published::zone_for(self, name)
+    }
+}
+
+impl View for Reader {
+    type Latest = PublishedCache;
+
+    fn latest(&self) -> PublishedCache {
+        self.cache()
+    }
+}
+
+impl Latest for PublishedCache {
+    type Zones = Arc<Published>;
+
+    fn load(&mut self) -> Option<&Arc<Published>> {
+        // Not ready, or too old to be true: an error in the directory, SERVFAIL here.
+        PublishedCache::load(self).ok()
+    }
 }

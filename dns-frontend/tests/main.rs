@@ -5,6 +5,8 @@ mod answers;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod directory;
+#[cfg(test)]
 mod message;
 #[cfg(test)]
 mod proofs;
