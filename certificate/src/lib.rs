@@ -42,4 +42,4 @@ pub use error::Error;
 pub use key::KeyInfo;
 pub use names::{MAX_NAMES, MailName, MailNameSource};
 pub use pem::{MAX_INPUT, PemBlock, PemBlocks, pem_blocks, pem_encode};
-pub use time::UnixTime;
+pub use time::{Calendar, UnixTime};

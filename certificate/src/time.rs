@@ -1,4 +1,4 @@
-//! `UTCTime` and `GeneralizedTime` in the forms RFC 5280 allows.
+//! `UTCTime` and `GeneralizedTime` in the forms RFC 5280 allows, and the calendar behind them.
 
 use crate::der::{Element, Problem, tag};
 
@@ -38,6 +38,59 @@ pub(crate) fn read(element: &Element<'_>) -> Result<UnixTime, Problem> {
     Ok(((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
 }
 
+/// A moment in the proleptic Gregorian calendar, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calendar {
+    /// The year; 0 is 1 BC.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: i64,
+    /// 1 to 31.
+    pub day: i64,
+    /// 0 to 23.
+    pub hour: i64,
+    /// 0 to 59.
+    pub minute: i64,
+    /// 0 to 59.
+    pub second: i64,
+}
+
+impl Calendar {
+    /// The date and time of a moment.
+    pub fn of(time: UnixTime) -> Calendar {
+        let (days, seconds) = (time.div_euclid(86_400), time.rem_euclid(86_400));
+        // Counted from 1 March of year 0, so that the leap day is a year's last; 400 years have 146 097 days.
+        let shifted = days.saturating_add(719_468);
+        let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        Calendar {
+            year: era * 400 + year_of_era + i64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * month_from_march + 2) / 5 + 1,
+            hour: seconds / 3_600,
+            minute: seconds / 60 % 60,
+            second: seconds % 60,
+        }
+    }
+
+    /// `20261122080000`: the digits that DNS and LDAP write.
+    pub fn digits(&self) -> String {
+        let Calendar { year, month, day, hour, minute, second } = self;
+        format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+    }
+}
+
+/// RFC 3339 in UTC: `2026-11-22T08:00:00Z`.
+impl std::fmt::Display for Calendar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Calendar { year, month, day, hour, minute, second } = self;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 fn two_digits(tens: u8, ones: u8) -> Option<i64> {
     (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
@@ -61,6 +114,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::{Calendar, UnixTime};
     use crate::der::{self, tag};
 
     fn utc(text: &str) -> Result<i64, &'static str> {
@@ -75,6 +129,27 @@ mod tests {
         let mut input = vec![tag, u8::try_from(text.len()).unwrap()];
         input.extend(text.bytes());
         super::read(&der::only(&input, tag).unwrap())
+    }
+
+    #[test]
+    fn the_calendar_is_that_of_the_date_command() {
+        // `date -u -d @SECONDS +%FT%TZ`
+        for (time, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_795_334_400, "2026-11-22T08:00:00Z"),
+            (4_294_967_295, "2106-02-07T06:28:15Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Calendar::of(time).to_string(), expected);
+        }
+        assert_eq!(Calendar::of(1_795_334_400).digits(), "20261122080000");
+        let _ = (Calendar::of(UnixTime::MIN), Calendar::of(UnixTime::MAX));
     }
 
     /// Expected values by `date -u -d … +%s`.

@@ -65,7 +65,8 @@ impl Authority {
 
     /// Whether they may read what is not public of a domain.
     pub fn may_read(&self, domain: &DomainName) -> bool {
-        self.may_publish(domain) || matches!(self, Authority::Token { role: Role::Reader, domains, .. } if domains.contains(domain))
+        self.may_publish(domain)
+            || matches!(self, Authority::Token { role: Role::Reader, domains, .. } if domains.contains(domain))
     }
 
     /// Whether they may change domains and tokens.
@@ -83,7 +84,7 @@ impl Authority {
 }
 
 /// A token as it is listed: never the secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenRow {
     /// Its public part.
     pub id: String,

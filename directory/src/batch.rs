@@ -96,7 +96,8 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) && !self.certificates.contains_key(&row.sha256) {
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) && !self.certificates.contains_key(&row.sha256)
+        {
             self.certificates.insert(row.sha256, row.clone());
             self.new_certificates.push(row);
         }
@@ -177,17 +178,19 @@ impl Batch {
             }),
         }
         self.settle(mailbox)?;
-        let bound = self.entries.get(mailbox).and_then(|loaded| {
-            loaded.row.bindings.iter().find(|b| b.certificate.sha256 == certificate.sha256)
-        });
+        let bound = self
+            .entries
+            .get(mailbox)
+            .and_then(|loaded| loaded.row.bindings.iter().find(|b| b.certificate.sha256 == certificate.sha256));
         let (outcome, action) = match bound {
             Some(b) if b.state == State::Staged => (Outcome::Staged, Action::Staged),
             Some(b) if b.visible => (Outcome::Published, Action::Published),
             Some(b) if b.state == State::Current => (Outcome::Kept, Action::Kept),
             _ => (Outcome::Superseded, Action::Superseded),
         };
-        let hint = (outcome == Outcome::Superseded)
-            .then(|| format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same"));
+        let hint = (outcome == Outcome::Superseded).then(|| {
+            format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same")
+        });
         self.record(mailbox, domain_id, action, &certificate.sha256, None)?;
         Ok((outcome, hint))
     }
@@ -243,7 +246,9 @@ impl Batch {
         let before: Vec<([u8; 32], State)> =
             loaded.row.bindings.iter().map(|b| (b.certificate.sha256, b.state)).collect();
         let domain_id = loaded.row.domain_id;
-        if loaded.row.refresh_at.is_some_and(|at| at <= self.now) && let Some(loaded) = self.entries.get_mut(mailbox) {
+        if loaded.row.refresh_at.is_some_and(|at| at <= self.now)
+            && let Some(loaded) = self.entries.get_mut(mailbox)
+        {
             // No signatures, so `settle` makes new ones.
             loaded.row.records.clear();
         }
@@ -405,7 +410,7 @@ pub(crate) fn item(origin: &str, certificate: &Certificate) -> Item {
 
 /// The report of a certificate that is not taken.
 pub(crate) fn refused(item: Item, refusal: &Refusal) -> Item {
-    Item { outcome: Outcome::Refused, code: Some(refusal.code), message: refusal.message.clone(), ..item }
+    Item { outcome: Outcome::Refused, code: Some(refusal.code.into()), message: refusal.message.clone(), ..item }
 }
 
 fn message(outcome: Outcome) -> &'static str {

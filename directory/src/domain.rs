@@ -84,8 +84,9 @@ impl Settings {
             return Err(Error::Setting(format!("a zone has 1 to {MAX_NAME_SERVERS} name servers (--name-server)")));
         }
         for server in &mut self.name_servers {
-            let name = Name::parse(server)
-                .map_err(|_| Error::Setting(format!("{server:?} is not a host name; give one such as ns1.example.net")))?;
+            let name = Name::parse(server).map_err(|_| {
+                Error::Setting(format!("{server:?} is not a host name; give one such as ns1.example.net"))
+            })?;
             *server = name.to_string();
         }
         Ok(self)

@@ -67,8 +67,7 @@ pub(crate) struct Spelled {
 
 impl Candidate {
     pub(crate) fn read(der: &[u8]) -> Result<Candidate, Refusal> {
-        let certificate =
-            Certificate::from_der(der).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+        let certificate = Certificate::from_der(der).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
         let mut candidate = Candidate { certificate, named: Vec::new(), legacy: false, warnings: Vec::new() };
         let in_san = candidate.certificate.addresses().iter().any(|name| !name.legacy());
         candidate.legacy = !in_san;
@@ -177,10 +176,12 @@ impl Candidate {
             }
         }
         for alias in &options.addresses {
-            let spelled = mailboxes.entry(alias.lower_case()).or_insert_with(|| Spelled { asserted: true, ..Spelled::default() });
+            let spelled =
+                mailboxes.entry(alias.lower_case()).or_insert_with(|| Spelled { asserted: true, ..Spelled::default() });
             spelled.spellings.insert(alias.clone());
             if spelled.asserted {
-                warnings.push(format!("{alias} is not named by the certificate: published as asserted by the publisher"));
+                warnings
+                    .push(format!("{alias} is not named by the certificate: published as asserted by the publisher"));
             }
         }
         if mailboxes.is_empty() {
@@ -205,7 +206,10 @@ impl Candidate {
             domains.iter().map(ToString::to_string).chain(self.named.iter().map(ToString::to_string)).collect();
         Err(Refusal::new(
             "names-other",
-            format!("it is not {domain}'s: it names {}; a domain's certificate names the domain, or nobody", names.join(", ")),
+            format!(
+                "it is not {domain}'s: it names {}; a domain's certificate names the domain, or nobody",
+                names.join(", ")
+            ),
         ))
     }
 
@@ -214,7 +218,9 @@ impl Candidate {
         match certificate.domains().first() {
             Some(domain) => Refusal::new(
                 "no-address",
-                format!("it names no mailbox, only {domain}; to publish it for the whole domain, use --domain-certificate {domain}"),
+                format!(
+                    "it names no mailbox, only {domain}; to publish it for the whole domain, use --domain-certificate {domain}"
+                ),
             ),
             None => Refusal::new(
                 "no-address",
@@ -229,7 +235,9 @@ impl Candidate {
         let detail = if warnings.is_empty() { String::new() } else { format!(" ({})", warnings.join("; ")) };
         Refusal::new(
             "not-hosted",
-            format!("none of its addresses is in a domain hosted here{detail}; add one with: certdir domain add {first}"),
+            format!(
+                "none of its addresses is in a domain hosted here{detail}; add one with: certdir domain add {first}"
+            ),
         )
     }
 }

@@ -46,7 +46,8 @@ fn path_of(data: &Path, apex: &Name) -> Result<PathBuf, Error> {
 }
 
 fn load(path: &Path, apex: &Name) -> Result<ZoneKey, Error> {
-    let bad = |reason: String| Error::ZoneKey { apex: apex.to_string(), reason: format!("{}: {reason}", path.display()) };
+    let bad =
+        |reason: String| Error::ZoneKey { apex: apex.to_string(), reason: format!("{}: {reason}", path.display()) };
     let file = File::open(path).map_err(|source| Error::file(path, source))?;
     let mode = file.metadata().map_err(|source| Error::file(path, source))?.permissions().mode();
     if mode & 0o077 != 0 {

@@ -43,4 +43,4 @@ pub use published::{Attribute, Domain, Entry, Published, Version, Visible};
 pub use records::SIGNATURE_LIFETIME;
 pub use report::{Item, Outcome, Report};
 pub use rows::State;
-pub use store::{DomainStatus, HistoryRow, ListFilter, Store, WithdrawTarget};
+pub use store::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord, Store, WithdrawTarget};

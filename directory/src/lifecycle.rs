@@ -49,8 +49,7 @@ pub(crate) fn settle(bindings: &mut [Binding], now: UnixTime) -> Option<UnixTime
             _ if current == Purposes::default() => State::Superseded,
             _ => State::Current,
         };
-        binding.visible =
-            binding.state == State::Current && SHOWN.iter().any(|purpose| current.has(*purpose));
+        binding.visible = binding.state == State::Current && SHOWN.iter().any(|purpose| current.has(*purpose));
         let moment = match binding.state {
             State::Staged => Some(certificate.not_before),
             State::Current => Some(certificate.not_after.saturating_add(1)),

@@ -167,7 +167,11 @@ impl Published {
     }
 
     /// Entries of which an attribute equals a value, whatever the case.
-    pub fn entries_by<'a>(&'a self, attribute: Attribute, value: &str) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+    pub fn entries_by<'a>(
+        &'a self,
+        attribute: Attribute,
+        value: &str,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
         let mut direct = None;
         let mut listed: &[Arc<Entry>] = &[];
         let wanted = fold(value);

@@ -132,7 +132,12 @@ pub(crate) fn serial_time(at: UnixTime) -> u32 {
 }
 
 /// Signs an entry's RRsets for the store.
-pub(crate) fn sign(key: &ZoneKey, apex: &Name, rrsets: Vec<(Name, Rrset)>, term: Term) -> Result<Vec<SignedRecord>, Error> {
+pub(crate) fn sign(
+    key: &ZoneKey,
+    apex: &Name,
+    rrsets: Vec<(Name, Rrset)>,
+    term: Term,
+) -> Result<Vec<SignedRecord>, Error> {
     rrsets
         .into_iter()
         .map(|(owner, rrset)| {
@@ -311,7 +316,8 @@ mod tests {
 
     #[test]
     fn owner_names_of_people_and_of_the_domain() {
-        let settings = |hosting| Settings { hosting, ..Settings::for_domain(&DomainName::parse("example.org").unwrap()) };
+        let settings =
+            |hosting| Settings { hosting, ..Settings::for_domain(&DomainName::parse("example.org").unwrap()) };
         let text = |list: Vec<(Name, RecordType)>| -> Vec<String> {
             list.into_iter().map(|(name, rtype)| format!("{name} {rtype}")).collect()
         };
@@ -335,7 +341,10 @@ mod tests {
         let records = [SignedRecord { owner, rtype: RecordType::SMIMEA, ttl: 300, rrsig: Arc::from([1u8; 107]) }];
         let blob = encode(&records);
         let back = decode(&blob).unwrap();
-        assert_eq!((back[0].owner.clone(), back[0].ttl, &back[0].rrsig), (records[0].owner.clone(), 300, &records[0].rrsig));
+        assert_eq!(
+            (back[0].owner.clone(), back[0].ttl, &back[0].rrsig),
+            (records[0].owner.clone(), 300, &records[0].rrsig)
+        );
         for end in 2..blob.len() {
             assert!(decode(&blob[..end]).is_err(), "cut at {end}");
         }

@@ -1,11 +1,13 @@
 //! [`Report`]: what became of each certificate that was submitted or withdrawn.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::published::Version;
 
 /// What became of a batch; serialised for `--json` and HTTP.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// The newest Version after the batch.
     pub version: Version,
@@ -16,7 +18,7 @@ pub struct Report {
 }
 
 /// What became of one certificate.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Item {
     /// The file it came from, or `request`.
     pub origin: String,
@@ -27,8 +29,8 @@ pub struct Item {
     /// What was done.
     pub outcome: Outcome,
     /// A stable code of why it was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Cow<'static, str>>,
     /// One line for a person.
     pub message: String,
     /// The mailboxes it is published for now (or was, when withdrawn).
@@ -40,7 +42,7 @@ pub struct Item {
 }
 
 /// What was done with a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The world sees it now.

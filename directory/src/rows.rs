@@ -63,7 +63,7 @@ pub(crate) struct Binding {
 }
 
 /// Where a certificate stands in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Its validity has not begun.
@@ -93,7 +93,8 @@ impl State {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Option<State> {
+    /// The state a word means.
+    pub fn parse(text: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use certdir_certificate::UnixTime;
 use certdir_zones::{Address, DomainName, Name, ZoneKey};
 use data_encoding::HEXLOWER;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ use crate::log::{Action, Publication};
 use crate::published::Version;
 use crate::records::{self, Term};
 use crate::report::{Item, Outcome, Report};
-use crate::rows::{DomainRow, State};
+use crate::rows::{DomainRow, EntryRow, SignedRecord, State};
 use crate::sqlite::{self, Sqlite3};
 
 /// Everything that changes the directory. Cheap to clone.
@@ -98,9 +98,10 @@ pub struct ListFilter {
 }
 
 /// A hosted domain, for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DomainStatus {
     /// The mail domain.
+    #[serde(rename = "domain")]
     pub name: String,
     /// The zone's apex.
     pub apex: String,
@@ -114,8 +115,39 @@ pub struct DomainStatus {
     pub ns: Vec<String>,
     /// The DS record for the parent zone, in master-file form.
     pub ds: String,
+    /// The DNSKEY record, in master-file form: a trust anchor.
+    pub dnskey: String,
     /// Certificates by state.
     pub certificates: Vec<(State, u64)>,
+}
+
+/// What the views serve for a mailbox.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    /// The mailbox, in lower case.
+    pub address: String,
+    /// The Version of its last change; 0 when it has no entry.
+    pub version: Version,
+    /// The certificates that are visible, newest first.
+    pub certificates: Vec<HistoryRow>,
+    /// The signed RRsets that DNS serves.
+    pub records: Vec<ShownRecord>,
+    /// The RRsets of the domain's own certificate, which serve a mailbox that has no record.
+    pub domain_records: Vec<ShownRecord>,
+}
+
+/// A signed RRset.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownRecord {
+    /// Owner name.
+    pub owner: String,
+    /// Record type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// Seconds.
+    pub ttl: u32,
+    /// When its signature ends, Unix seconds modulo 2^32.
+    pub expiration: u32,
 }
 
 /// Mailboxes in one transaction of upkeep: short, so that publishers hardly wait.
@@ -312,6 +344,30 @@ impl Store {
         sqlite::reading::history(&mut *self.database.readers.acquire().await?, &mailbox.lower_case()).await
     }
 
+    /// What the views serve for a mailbox.
+    pub async fn show(&self, mailbox: &Address) -> Result<Shown, Error> {
+        let mut reader = self.database.readers.acquire().await?;
+        let mailbox = mailbox.lower_case();
+        if sqlite::domains(&mut reader, std::slice::from_ref(mailbox.domain())).await?.is_empty() {
+            return Err(Error::UnknownDomain(mailbox.domain().clone()));
+        }
+        let authority = Address::domain_authority(mailbox.domain());
+        let rows = sqlite::entries(&mut reader, &[mailbox.clone(), authority.clone()]).await?;
+        let own = rows.iter().find(|row| row.address == mailbox);
+        let domain = rows.iter().find(|row| row.address == authority && row.address != mailbox);
+        let records =
+            |row: Option<&EntryRow>| row.map(|row| row.records.iter().map(shown).collect()).unwrap_or_default();
+        let mut certificates = sqlite::reading::history(&mut reader, &mailbox).await?;
+        certificates.retain(|row| row.visible);
+        Ok(Shown {
+            address: mailbox.to_string(),
+            version: own.map_or(0, |row| row.version),
+            certificates,
+            records: records(own),
+            domain_records: records(domain),
+        })
+    }
+
     /// The certificates that a filter lets through, at most `limit`, by domain and address.
     pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<HistoryRow>, Error> {
         sqlite::reading::list(&mut *self.database.readers.acquire().await?, filter, limit).await
@@ -462,13 +518,14 @@ impl Store {
 
     async fn status(&self, row: DomainRow) -> Result<DomainStatus, Error> {
         let apex = row.settings.apex(&row.name);
-        let ds = self.key(&apex)?.ds(&apex);
+        let key = self.key(&apex)?;
         let certificates = sqlite::reading::states(&mut *self.database.readers.acquire().await?, &row.name).await?;
         Ok(DomainStatus {
             name: row.name.to_string(),
             apex: apex.to_string(),
             ns: row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect(),
-            ds: format!("{apex} IN DS {}", certdir_zones::text::presentation(certdir_zones::RecordType::DS, &ds)),
+            ds: master(|out| certdir_zones::write_ds(&apex, &key, out))?,
+            dnskey: master(|out| certdir_zones::write_dnskey(&apex, &key, out))?,
             settings: row.settings,
             serial: row.serial,
             added_at: row.added_at,
@@ -479,6 +536,24 @@ impl Store {
 
 fn administer(authority: &Authority, what: &str) -> Result<(), Error> {
     if authority.may_administer() { Ok(()) } else { Err(Error::Forbidden(what.into())) }
+}
+
+/// A record in master-file form, without the line's end.
+fn master(write: impl Fn(&mut dyn std::io::Write) -> Result<(), certdir_zones::Error>) -> Result<String, Error> {
+    let mut out = Vec::new();
+    write(&mut out)?;
+    Ok(String::from_utf8_lossy(&out).trim_end().to_string())
+}
+
+fn shown(record: &SignedRecord) -> ShownRecord {
+    let expiration = record.rrsig.get(8..).and_then(|rest| rest.first_chunk::<4>());
+    ShownRecord {
+        owner: record.owner.to_string(),
+        rtype: record.rtype.to_string(),
+        ttl: record.ttl,
+        // RFC 4034 section 3.1: expiration follows type, algorithm, labels and TTL.
+        expiration: expiration.map_or(0, |octets| u32::from_be_bytes(*octets)),
+    }
 }
 
 /// A short text for people, on one line.

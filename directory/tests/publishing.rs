@@ -1,8 +1,8 @@
 //! Publishing, withdrawing, who may, and what the views then see.
 
 use certdir_directory::{
-    Address, Attribute, Authority, CertData, Error, Hosting, Outcome, PublishOptions, Role, Settings, State, Store, Submission,
-    WithdrawTarget,
+    Address, Attribute, Authority, CertData, Error, Hosting, Outcome, PublishOptions, Role, Settings, State, Store,
+    Submission, WithdrawTarget,
 };
 use certdir_zones::{RecordType, cert_owner, smimea_owner, smimea_wildcard};
 use rcgen::KeyUsagePurpose;
@@ -21,7 +21,8 @@ async fn a_certificate_is_seen_by_all_views_at_one_version() {
     for spelling in ["Alice@example.org", "alice@example.org"] {
         let owner = smimea_owner(&address(spelling));
         let zone = published.zone_for(owner.as_wire()).unwrap();
-        let rrset = zone.get(owner.as_wire()).unwrap().rrsets().iter().find(|s| s.rrset.rtype == RecordType::SMIMEA).unwrap();
+        let rrset =
+            zone.get(owner.as_wire()).unwrap().rrsets().iter().find(|s| s.rrset.rtype == RecordType::SMIMEA).unwrap();
         assert_eq!(&rrset.rrset.rdata()[0][3..], &der[..], "{spelling}");
         assert_eq!(published.entry(&address(spelling)).unwrap().visible(T0).next().unwrap().der(), der);
     }
@@ -93,11 +94,14 @@ async fn foreign_addresses_are_left_out_with_a_warning_and_nothing_else_is_refus
     let mut world = World::with_domain("example.org").await;
     let both = Wanted { addresses: &["a@example.org", "a@example.net"], ..Wanted::default() };
     let report = world.publish(world.issue(both)).await;
-    assert_eq!((report.items[0].outcome, &report.items[0].addresses[..]), (Outcome::Published, &["a@example.org".to_string()][..]));
+    assert_eq!(
+        (report.items[0].outcome, &report.items[0].addresses[..]),
+        (Outcome::Published, &["a@example.org".to_string()][..])
+    );
     assert!(report.items[0].warnings.iter().any(|w| w.contains("example.net is not hosted")), "{report:?}");
     let foreign = world.person("a@example.net", T0 - DAY);
     let report = world.publish(foreign).await;
-    assert_eq!(report.items[0].code, Some("not-hosted"));
+    assert_eq!(report.items[0].code.as_deref(), Some("not-hosted"));
     assert!(world.visible("a@example.net").await.is_empty());
 }
 
@@ -105,21 +109,29 @@ async fn foreign_addresses_are_left_out_with_a_warning_and_nothing_else_is_refus
 async fn bad_certificates_are_refused_each_with_its_code_and_the_good_ones_taken() {
     let mut world = World::with_domain("example.org").await;
     let good = world.person("good@example.org", T0 - DAY);
-    let expired = world.issue(Wanted { addresses: &["x@example.org"], from: T0 - 9 * DAY, to: T0 - 1, ..Wanted::default() });
+    let expired =
+        world.issue(Wanted { addresses: &["x@example.org"], from: T0 - 9 * DAY, to: T0 - 1, ..Wanted::default() });
     let ca = world.ca.der().to_vec();
     let nameless = world.issue(Wanted::default());
-    let crl_only = world.issue(Wanted { addresses: &["x@example.org"], usages: &[KeyUsagePurpose::CrlSign], ..Wanted::default() });
+    let crl_only =
+        world.issue(Wanted { addresses: &["x@example.org"], usages: &[KeyUsagePurpose::CrlSign], ..Wanted::default() });
     let huge = world.issue(Wanted { addresses: &["x@example.org"], padding: 64_900, ..Wanted::default() });
     let fits = world.issue(Wanted { addresses: &["big@example.org"], padding: 50_000, ..Wanted::default() });
     let cut = good[..good.len() - 1].to_vec();
     let cases = [good, expired, ca, nameless, crl_only, huge, fits, cut, b"no certificate".to_vec()];
     let submissions = cases.into_iter().map(|der| Submission { der, origin: "x".into() }).collect();
     let report = world.store.publish(submissions, PublishOptions::default(), &Authority::Operator, T0).await.unwrap();
-    let codes: Vec<Option<&str>> = report.items.iter().map(|item| item.code).collect();
+    let codes: Vec<Option<&str>> = report.items.iter().map(|item| item.code.as_deref()).collect();
     assert_eq!(codes[..5], [None, Some("expired"), Some("ca-certificate"), Some("no-address"), Some("not-for-mail")]);
     assert_eq!(codes[5..7], [Some("too-large"), None], "{:?}", report.items[5]);
     assert!(codes[7].is_some() && codes[8].is_some());
-    assert!(report.items.iter().filter(|item| item.code.is_some()).all(|item| !item.message.is_empty() && !item.message.contains('\n')));
+    assert!(
+        report
+            .items
+            .iter()
+            .filter(|item| item.code.is_some())
+            .all(|item| !item.message.is_empty() && !item.message.contains('\n'))
+    );
     assert_eq!(world.visible("good@example.org").await.len(), 1);
     assert!(world.visible("x@example.org").await.is_empty());
     assert_eq!(world.store.history(&address("x@example.org"), &Authority::Operator).await.unwrap().len(), 0);
@@ -134,18 +146,19 @@ async fn a_domain_certificate_serves_the_wildcard_and_a_ca_stands_beside_it() {
     assert_eq!(report.items[0].addresses, ["domain-confidentiality-authority@example.org"]);
     let other = world.person("a@example.org", T0 - DAY);
     let refused = world.publish_with(other, options, &Authority::Operator).await;
-    assert_eq!(refused.items[0].code, Some("names-other"));
+    assert_eq!(refused.items[0].code.as_deref(), Some("names-other"));
     let ca = world.ca.der().to_vec();
     let options = PublishOptions { authority_for: Some(domain("example.org")), ..PublishOptions::default() };
     let report = world.publish_with(ca.clone(), options.clone(), &Authority::Operator).await;
     assert_eq!(report.items[0].outcome, Outcome::Published, "{report:?}");
     let not_ca = world.publish_with(gateway.clone(), options, &Authority::Operator).await;
-    assert_eq!(not_ca.items[0].code, Some("not-a-ca"));
+    assert_eq!(not_ca.items[0].code.as_deref(), Some("not-a-ca"));
 
     let published = world.published().await;
     let wildcard = smimea_wildcard(&domain("example.org"));
     let zone = published.zone_for(wildcard.as_wire()).unwrap();
-    let mut usages: Vec<u8> = zone.get(wildcard.as_wire()).unwrap().rrsets()[0].rrset.rdata().iter().map(|r| r[0]).collect();
+    let mut usages: Vec<u8> =
+        zone.get(wildcard.as_wire()).unwrap().rrsets()[0].rrset.rdata().iter().map(|r| r[0]).collect();
     usages.sort_unstable();
     assert_eq!(usages, [2, 3]);
     let entry = published.entry(&Address::domain_authority(&domain("example.org"))).unwrap();
@@ -175,16 +188,13 @@ async fn an_alias_is_asserted_and_a_mail_zone_has_cert_records() {
 async fn tokens_are_bound_to_their_domains_and_can_be_revoked() {
     let world = World::with_domain("example.org").await;
     world.add_domain("example.net").await;
-    let (row, text) = world
-        .store
-        .add_token("ca", Role::Publisher, &[domain("example.org")], &Authority::Operator, T0)
-        .await
-        .unwrap();
+    let (row, text) =
+        world.store.add_token("ca", Role::Publisher, &[domain("example.org")], &Authority::Operator, T0).await.unwrap();
     let bearer = world.store.authenticate(&text).await.unwrap();
     let mine = world.publish_with(world.person("a@example.org", T0 - DAY), PublishOptions::default(), &bearer).await;
     assert_eq!(mine.items[0].outcome, Outcome::Published);
     let theirs = world.publish_with(world.person("a@example.net", T0 - DAY), PublishOptions::default(), &bearer).await;
-    assert_eq!(theirs.items[0].code, Some("forbidden"));
+    assert_eq!(theirs.items[0].code.as_deref(), Some("forbidden"));
     world.publish(world.person("b@example.net", T0 - DAY)).await;
     let denied = world.store.withdraw(WithdrawTarget::Mailbox(address("b@example.net")), None, &bearer, T0).await;
     assert!(matches!(denied, Err(Error::Forbidden(_))));
@@ -204,12 +214,18 @@ async fn tokens_are_bound_to_their_domains_and_can_be_revoked() {
 async fn each_change_has_a_version_each_batch_one_serial_and_a_dry_run_none() {
     let mut world = World::with_domain("example.org").await;
     let before = world.store.domain(&domain("example.org")).await.unwrap().serial;
-    let batch = || (0..5).map(|n| Submission { der: world.person(&format!("p{n}@example.org"), T0 - DAY), origin: "x".into() }).collect::<Vec<_>>();
+    let batch = || {
+        (0..5)
+            .map(|n| Submission { der: world.person(&format!("p{n}@example.org"), T0 - DAY), origin: "x".into() })
+            .collect::<Vec<_>>()
+    };
     let dry = PublishOptions { dry_run: true, ..PublishOptions::default() };
     let report = world.store.publish(batch(), dry, &Authority::Operator, T0).await.unwrap();
     assert!(report.dry_run && report.items.iter().all(|item| item.outcome == Outcome::Published));
     assert!(world.published().await.is_empty());
-    let batch = (0..5).map(|n| Submission { der: world.person(&format!("p{n}@example.org"), T0 - DAY), origin: "x".into() }).collect::<Vec<_>>();
+    let batch = (0..5)
+        .map(|n| Submission { der: world.person(&format!("p{n}@example.org"), T0 - DAY), origin: "x".into() })
+        .collect::<Vec<_>>();
     let report = world.store.publish(batch.clone(), PublishOptions::default(), &Authority::Operator, T0).await.unwrap();
     let versions: Vec<u64> = report.items.iter().filter_map(|item| item.version).collect();
     assert_eq!(versions, [2, 3, 4, 5, 6], "1 was the domain");
@@ -232,7 +248,9 @@ async fn a_restart_shows_the_same_signatures_and_another_process_is_followed() {
     world.publish(world.person("a@example.org", T0 - DAY)).await;
     let owner = smimea_owner(&address("a@example.org"));
     let published = world.published().await;
-    let rrsig = |p: &certdir_directory::Published| p.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).unwrap().rrsets()[0].rrsig.clone();
+    let rrsig = |p: &certdir_directory::Published| {
+        p.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).unwrap().rrsets()[0].rrsig.clone()
+    };
     let other = Store::open(world.folder.path()).await.unwrap();
     let (_, reader) = certdir_directory::Follower::start(&other, crate::world::clock(&world.now)).await.unwrap();
     assert_eq!(rrsig(&reader.published().unwrap()), rrsig(&published));

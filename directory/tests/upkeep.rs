@@ -1,6 +1,6 @@
 //! A moving clock: signatures are renewed, certificates begin and end, and no answer is ever bogus.
 
-use certdir_directory::{Outcome, SIGNATURE_LIFETIME, State, Authority, Action};
+use certdir_directory::{Action, Authority, Outcome, SIGNATURE_LIFETIME, State};
 use certdir_zones::{RecordType, smimea_owner, verify};
 
 use crate::world::{DAY, T0, Wanted, World, address};
@@ -41,7 +41,10 @@ async fn no_signature_is_ever_bogus_across_two_lifetimes() {
         assert_eq!(published.entry(&address("ends@example.org")).is_some(), now <= ends, "at {}", now - T0);
         last = published;
     }
-    assert!(serials.windows(2).all(|w| w[0] <= w[1]) && serials.first() < serials.last(), "each renewal moves the serial");
+    assert!(
+        serials.windows(2).all(|w| w[0] <= w[1]) && serials.first() < serials.last(),
+        "each renewal moves the serial"
+    );
     assert!(renewed.values().sum::<usize>() >= 120, "each was renewed from half of its life: {renewed:?}");
     assert!(renewed.len() > 10 && renewed.values().all(|n| *n < 40), "and not all at once: {renewed:?}");
     let history = world.store.history(&address("ends@example.org"), &Authority::Operator).await.unwrap();

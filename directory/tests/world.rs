@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use certdir_directory::{
-    Address, Authority, Clock, DomainName, Follower, Published, PublishOptions, Reader, Report, Settings, Store, Submission,
-    UnixTime,
+    Address, Authority, Clock, DomainName, Follower, PublishOptions, Published, Reader, Report, Settings, Store,
+    Submission, UnixTime,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair,
@@ -82,8 +82,11 @@ impl World {
         params.subject_alt_names =
             wanted.addresses.iter().map(|address| SanType::Rfc822Name((*address).try_into().unwrap())).collect();
         if wanted.padding > 0 {
-            let content = [&[0x04, 0x83, (wanted.padding >> 16) as u8, (wanted.padding >> 8) as u8, wanted.padding as u8][..],
-                &vec![0; wanted.padding]].concat();
+            let content = [
+                &[0x04, 0x83, (wanted.padding >> 16) as u8, (wanted.padding >> 8) as u8, wanted.padding as u8][..],
+                &vec![0; wanted.padding],
+            ]
+            .concat();
             params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 1], content)];
         }
         params.signed_by(&key(), &self.ca).unwrap().der().to_vec()

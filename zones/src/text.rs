@@ -2,7 +2,8 @@
 //! texts that tie a zone to its parent or to a validator.
 
 use crate::denial::{self, Hash};
-use crate::{Error, Name, Node, Rdata, RecordType, Rrset, SignedRrset, Zone, ZoneKey, dates};
+use crate::{Error, Name, Node, Rdata, RecordType, Rrset, SignedRrset, Zone, ZoneKey};
+use certdir_certificate::Calendar;
 use data_encoding::{BASE32_DNSSEC, BASE64, HEXUPPER};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -167,7 +168,7 @@ fn typed(rtype: RecordType, fields: &mut Fields<'_>) -> Option<String> {
             let (covered, algorithm, labels, ttl) =
                 (RecordType(fields.u16()?), fields.u8()?, fields.u8()?, fields.u32()?);
             let (expiration, inception, tag, signer) =
-                (dates::text(fields.u32()?), dates::text(fields.u32()?), fields.u16()?, fields.name()?);
+                (digits(fields.u32()?), digits(fields.u32()?), fields.u16()?, fields.name()?);
             format!(
                 "{covered} {algorithm} {labels} {ttl} {expiration} {inception} {tag} {signer} {}",
                 BASE64.encode(fields.some()?)
@@ -269,6 +270,11 @@ impl<'a> Fields<'a> {
         }
         Some(text)
     }
+}
+
+/// A time in RRSIG text: `YYYYMMDDHHmmSS` in UTC (RFC 4034 section 3.2).
+fn digits(seconds: u32) -> String {
+    Calendar::of(seconds.into()).digits()
 }
 
 #[cfg(test)]

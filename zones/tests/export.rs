@@ -106,23 +106,24 @@ fn checks<'a>(apex: &'a str, file: &'a str) -> [(&'static str, Vec<&'a str>); 4]
     ]
 }
 
+/// Whether a tool takes its arguments, and what it says.
+fn run(tool: &str, arguments: &[&str]) -> (bool, String) {
+    // Debian keeps some of them where not every user's path leads.
+    let places = ["/usr/bin", "/usr/sbin"].map(|folder| Path::new(folder).join(tool));
+    let found = places.into_iter().find(|path| path.exists()).unwrap_or(tool.into());
+    let output = Command::new(found).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{tool}: {error}; ./check.sh clients installs it"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
 /// Which tools refuse the text, with what they say.
 fn refusals(apex: &str, zone: &str) -> Vec<(&'static str, String)> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), zone).unwrap();
     let path = file.path().to_str().unwrap();
-    let refuses = |(tool, arguments): (&'static str, Vec<&str>)| {
-        // Debian keeps some of them where not every user's path leads.
-        let found =
-            ["/usr/bin", "/usr/sbin"].map(|folder| Path::new(folder).join(tool)).into_iter().find(|path| path.exists());
-        let output = Command::new(found.unwrap_or(tool.into()))
-            .args(arguments)
-            .output()
-            .unwrap_or_else(|error| panic!("{tool}: {error}; ./check.sh clients installs it"));
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (!output.status.success()).then_some((tool, said))
-    };
-    checks(apex, path).into_iter().filter_map(refuses).collect()
+    let verdicts = checks(apex, path).map(|(tool, arguments)| (tool, run(tool, &arguments)));
+    verdicts.into_iter().filter_map(|(tool, (taken, said))| (!taken).then_some((tool, said))).collect()
 }
 
 #[test]
@@ -192,6 +193,28 @@ fn the_text_is_the_golden_one() {
     text::write_dnskey(&apex, &key(), &mut anchors).unwrap();
     text::write_trust_anchors(&apex, &key(), &mut anchors).unwrap();
     golden("anchors.txt", &String::from_utf8(anchors).unwrap());
+}
+
+/// BIND reads the trust anchor, and makes the same DS from the same DNSKEY.
+#[test]
+fn bind_takes_the_anchors() {
+    let folder = tempfile::tempdir().unwrap();
+    let apex = name("direct.example.org");
+    let write = |file: &str, text: &[u8]| {
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (mut anchors, mut dnskey, mut ds) = (Vec::new(), Vec::new(), Vec::new());
+    text::write_trust_anchors(&apex, &key(), &mut anchors).unwrap();
+    text::write_dnskey(&apex, &key(), &mut dnskey).unwrap();
+    text::write_ds(&apex, &key(), &mut ds).unwrap();
+    let (taken, said) = run("named-checkconf", &[&write("anchors.conf", &anchors)]);
+    assert!(taken, "{said}");
+    let (taken, said) =
+        run("dnssec-dsfromkey", &["-2", "-T", "3600", "-f", &write("dnskey", &dnskey), "direct.example.org"]);
+    assert!(taken, "{said}");
+    assert_eq!(said, String::from_utf8(ds).unwrap());
 }
 
 /// Every stored signature is in the file as it is: a secondary that loads it shows what we show.

@@ -13,7 +13,8 @@ use certdir_zones::rdata::smimea;
 use certdir_zones::{Address, DomainName, Usage};
 use sqlx::query_builder::QueryBuilder;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{Row, Sqlite};
 
@@ -299,7 +300,11 @@ pub(crate) async fn due(connection: &mut SqliteConnection, now: UnixTime, limit:
 }
 
 /// Domains whose apex signatures are to be renewed.
-pub(crate) async fn due_domains(connection: &mut SqliteConnection, now: UnixTime, limit: u32) -> Result<Vec<DomainName>, Error> {
+pub(crate) async fn due_domains(
+    connection: &mut SqliteConnection,
+    now: UnixTime,
+    limit: u32,
+) -> Result<Vec<DomainName>, Error> {
     sqlx::query("SELECT name FROM domain WHERE refresh_at <= ? ORDER BY refresh_at LIMIT ?")
         .bind(now)
         .bind(limit)
@@ -355,7 +360,8 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         });
         query.build().execute(&mut *connection).await?;
     }
-    let entries: Vec<&EntryRow> = batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
+    let entries: Vec<&EntryRow> =
+        batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
     for chunk in entries.chunks(ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT INTO entry (id, domain_id, address, version, changed_at, records, refresh_at, due_at, revision) ",
@@ -427,8 +433,9 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
                 .push_bind(publication.detail.commitment(publication.version, publication.action).to_vec());
         });
         query.build().execute(&mut *connection).await?;
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT INTO publication_detail (version, address, sha256, actor, reason, salt) ");
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO publication_detail (version, address, sha256, actor, reason, salt) ",
+        );
         query.push_values(chunk, |mut row, publication| {
             row.push_bind(i64::try_from(publication.version).unwrap_or(i64::MAX))
                 .push_bind(publication.detail.address.clone())

@@ -27,7 +27,11 @@ pub(crate) async fn history(connection: &mut SqliteConnection, mailbox: &Address
 }
 
 /// The certificates that a filter lets through, by domain and address.
-pub(crate) async fn list(connection: &mut SqliteConnection, filter: &ListFilter, limit: u32) -> Result<Vec<HistoryRow>, Error> {
+pub(crate) async fn list(
+    connection: &mut SqliteConnection,
+    filter: &ListFilter,
+    limit: u32,
+) -> Result<Vec<HistoryRow>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(SELECT_HISTORY);
     query.push(" JOIN domain d ON d.id = e.domain_id WHERE 1 = 1");
     if let Some(domain) = &filter.domain {
@@ -41,7 +45,12 @@ pub(crate) async fn list(connection: &mut SqliteConnection, filter: &ListFilter,
         query.push(" AND b.visible = 1 AND c.not_after < ").push_bind(before);
     }
     if let Some((domain, address)) = &filter.after {
-        query.push(" AND (d.name, e.address) > (").push_bind(domain.clone()).push(", ").push_bind(address.clone()).push(")");
+        query
+            .push(" AND (d.name, e.address) > (")
+            .push_bind(domain.clone())
+            .push(", ")
+            .push_bind(address.clone())
+            .push(")");
     }
     query.push(" ORDER BY d.name, e.address, c.not_before DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(history_row).collect()

@@ -9,11 +9,7 @@ use crate::authority::{Role, TokenRow};
 use crate::error::Error;
 
 /// Keeps a new token.
-pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
-    token: &TokenRow,
-    hash: &[u8; 32],
-) -> Result<(), Error> {
+pub(crate) async fn insert(connection: &mut SqliteConnection, token: &TokenRow, hash: &[u8; 32]) -> Result<(), Error> {
     sqlx::query("INSERT INTO token (id, name, hash, role, domains, added_at) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(&token.id)
         .bind(&token.name)

@@ -1,0 +1,378 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use certdir_directory::{Address, DomainName, Role, State};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A certificate directory: S/MIME certificates published over DNSSEC, LDAP and HTTP.
+///
+/// Exit codes: 0 done; 1 an error, or nothing was taken; `publish`: 4 something was refused and the rest taken;
+/// `resolve`: 0 Use, 2 None, 3 Unknown.
+#[derive(Debug, Parser)]
+#[command(name = "certdir", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Everywhere {
+    /// The data folder: the store and the zone keys.
+    #[arg(long, global = true, value_name = "DIR", env = "CERTDIR_DATA", default_value = "certdir-data")]
+    pub(crate) data: PathBuf,
+    /// A TOML file; every key is also a flag or a CERTDIR_… variable, and both win over the file.
+    #[arg(long, global = true, value_name = "FILE", env = "CERTDIR_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// JSON on standard output, a document a line; errors as JSON on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run sample domains and certificates on loopback, from nothing; prints what to try.
+    Demo(Listen),
+    /// Run the directory.
+    Serve(Listen),
+    /// The hosted domains.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// Publish certificates (PEM or DER).
+    Publish(Publish),
+    /// Take a certificate back.
+    Withdraw(Withdraw),
+    /// What each view serves for an address.
+    Show {
+        #[arg(value_parser = address)]
+        address: Address,
+    },
+    /// Every certificate there ever was for an address.
+    History {
+        #[arg(value_parser = address)]
+        address: Address,
+    },
+    /// The current and coming certificates.
+    List(List),
+    /// The numbered publication log.
+    Changes {
+        /// Only what came after this Version.
+        #[arg(long, default_value_t = 0, value_name = "VERSION")]
+        since: u64,
+        /// Go on as changes come.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// The certificate to encrypt to, found as a gateway finds it: over validated DNS.
+    Resolve(Resolve),
+    /// A zone as master-file text.
+    #[command(subcommand)]
+    Zone(ZoneCommand),
+    /// Tokens for those who publish over HTTP.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// Where to listen and how much to allow.
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    /// DNS over UDP and TCP; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_DNS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:5300"
+    )]
+    pub(crate) dns: Vec<Listener>,
+    /// LDAP; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_LDAP",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:3890"
+    )]
+    pub(crate) ldap: Vec<Listener>,
+    /// HTTP; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_HTTP",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8080"
+    )]
+    pub(crate) http: Vec<Listener>,
+    /// Threads that answer DNS; 0 means one for each core.
+    #[arg(long, value_name = "N", env = "CERTDIR_DNS_WORKERS", default_value_t = 0)]
+    pub(crate) dns_workers: usize,
+    /// The longest DNS answer over UDP, in octets.
+    #[arg(long, value_name = "OCTETS", env = "CERTDIR_UDP_PAYLOAD", default_value_t = 1232,
+          value_parser = clap::value_parser!(u16).range(512..=4096))]
+    pub(crate) udp_payload: u16,
+    /// Look-ups a second allowed to one source (IPv4 address or IPv6 /64) on LDAP and HTTP together.
+    #[arg(long, value_name = "N", env = "CERTDIR_LOOKUPS_PER_SECOND", default_value_t = 20)]
+    pub(crate) lookups_per_second: u32,
+    /// Look-ups such a source may make at once.
+    #[arg(long, value_name = "N", env = "CERTDIR_LOOKUPS_BURST", default_value_t = 200)]
+    pub(crate) lookups_burst: u32,
+}
+
+/// An address to listen on, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    At(SocketAddr),
+    None,
+}
+
+impl FromStr for Listener {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listener, String> {
+        if text == "none" {
+            return Ok(Listener::None);
+        }
+        text.parse().map(Listener::At).map_err(|_| "give an address and a port such as 127.0.0.1:5300, or none".into())
+    }
+}
+
+impl Listener {
+    /// The addresses of a list.
+    pub(crate) fn addresses(list: &[Listener]) -> Vec<SocketAddr> {
+        list.iter()
+            .filter_map(|listener| match listener {
+                Listener::At(address) => Some(*address),
+                Listener::None => None,
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainCommand {
+    /// Host a domain.
+    Add {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+        /// What is delegated to this directory: `_smimecert.DOMAIN` only, or the mail domain itself (with CERT records).
+        #[arg(long, value_enum, default_value_t = HostingChoice::Smimecert)]
+        hosting: HostingChoice,
+        /// The form of CERT data: as RFC 4398 says, or bare DER, which Direct software reads.
+        #[arg(long, value_enum, default_value_t = CertDataChoice::Rfc4398)]
+        cert_data: CertDataChoice,
+        /// TTL of certificate records, in seconds: how long a gateway may go on using a replaced certificate.
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u32>,
+        /// A name server of the zone; repeatable. Without it ns1.DOMAIN.
+        #[arg(long = "name-server", value_name = "HOST")]
+        name_servers: Vec<String>,
+        /// Publish addresses exactly as certificates write them, without the lower-case variant.
+        #[arg(long)]
+        exact_only: bool,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// The hosted domains.
+    List,
+    /// What the parent zone needs, and what is served.
+    Show {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HostingChoice {
+    Smimecert,
+    Mail,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CertDataChoice {
+    Rfc4398,
+    Der,
+}
+
+/// A running directory instead of the data folder.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct Remote {
+    /// A running directory to change, such as http://127.0.0.1:8080, instead of the data folder.
+    #[arg(long, value_name = "URL", env = "CERTDIR_URL")]
+    pub(crate) url: Option<String>,
+    /// The token for it; better given by the variable, where other users do not see it.
+    #[arg(long, value_name = "TOKEN", env = "CERTDIR_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// Files of PEM or DER certificates, folders of such files, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// An alias that the certificate does not name; repeatable. Published as asserted by you.
+    #[arg(long = "address", value_name = "A", value_parser = address)]
+    pub(crate) addresses: Vec<Address>,
+    /// A gateway's certificate, for the whole domain. It names the domain, or nobody at all.
+    #[arg(long, value_name = "DOMAIN", value_parser = domain, conflicts_with_all = ["authority", "addresses"])]
+    pub(crate) domain_certificate: Option<DomainName>,
+    /// The certificate of a CA that issues for the domain's people, so that partners can trust them.
+    #[arg(long, value_name = "DOMAIN", value_parser = domain, conflicts_with = "addresses")]
+    pub(crate) authority: Option<DomainName>,
+    /// Bring certificates back that were superseded or withdrawn.
+    #[arg(long)]
+    pub(crate) restore: bool,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    /// An address (all its current certificates), or a certificate's SHA-256 in hexadecimal.
+    #[arg(value_name = "ADDRESS|SHA256")]
+    pub(crate) target: String,
+    /// Why; kept in the history.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only this domain's.
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+    pub(crate) domain: Option<DomainName>,
+    /// Only published ones that expire within this time: 30d, 12h.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) expiring: Option<i64>,
+    /// Only those in this state: current, staged, superseded, expired or withdrawn.
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub(crate) state: Option<State>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    #[arg(required = true, value_name = "ADDRESS", value_parser = address)]
+    pub(crate) addresses: Vec<Address>,
+    /// Why the verdict is what it is: each question and each candidate.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The certificate as PEM and nothing else.
+    #[arg(long, conflicts_with_all = ["explain", "json"])]
+    pub(crate) pem: bool,
+    /// A name server to ask instead of the system's; repeatable.
+    #[arg(long = "server", value_name = "IP:PORT", env = "CERTDIR_SERVER", value_delimiter = ',')]
+    pub(crate) servers: Vec<SocketAddr>,
+    /// DNSKEY or DS records to trust instead of the root zone's; repeatable.
+    #[arg(long = "trust-anchor", value_name = "FILE", env = "CERTDIR_TRUST_ANCHOR", value_delimiter = ',')]
+    pub(crate) trust_anchors: Vec<PathBuf>,
+    /// Seconds that the look-up of one name may take.
+    #[arg(long, value_name = "SECONDS", env = "CERTDIR_TIMEOUT", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ZoneCommand {
+    /// The signed zone, with a full NSEC3 chain.
+    Export {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+    },
+    /// The DS record for the parent zone.
+    Ds {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+    },
+    /// The DNSKEY record: a trust anchor file.
+    Keys {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+        /// As a `trust-anchors` statement, for delv -a and named.
+        #[arg(long)]
+        bind: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token. It is shown this once.
+    Add {
+        /// admin, publisher or reader.
+        #[arg(long, value_parser = role, default_value = "publisher")]
+        role: Role,
+        /// A domain it is for; repeatable.
+        #[arg(long = "domain", value_name = "DOMAIN", value_parser = domain)]
+        domains: Vec<DomainName>,
+        /// What it is made for.
+        #[arg(long, default_value = "unnamed")]
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// The tokens, without their secrets.
+    List,
+    /// Revoke a token by its public part.
+    Revoke {
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.to_string())
+}
+
+fn domain(text: &str) -> Result<DomainName, String> {
+    DomainName::parse(text).map_err(|error| error.to_string())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "the roles are admin, publisher and reader".into())
+}
+
+fn state(text: &str) -> Result<State, String> {
+    State::parse(text).ok_or_else(|| "the states are current, staged, superseded, expired and withdrawn".into())
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    let wrong = || "give a time such as 30d, 12h or 45m".to_string();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3_600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u32>().map(|number| i64::from(number) * seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("30d"), Ok(2_592_000));
+        assert_eq!(duration("12h"), Ok(43_200));
+        for wrong in ["", "d", "30", "-1d", "1w", "é"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

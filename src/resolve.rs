@@ -1,0 +1,90 @@
+//! `certdir resolve`: the gateway library by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certdir_resolver::{Resolver, Verdict};
+use serde_json::json;
+
+use crate::arguments::{Everywhere, Resolve};
+use crate::clock::now;
+use crate::error::{Error, Exit};
+use crate::output::{Output, date};
+
+/// Looks addresses up; the exit code is that of the worst verdict.
+pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Result<Exit, Error> {
+    let output = Output { json: everywhere.json };
+    let mut builder = Resolver::builder(Arc::new(now)).timeout(Duration::from_secs(arguments.timeout));
+    for server in &arguments.servers {
+        builder = builder.server(*server);
+    }
+    for file in &arguments.trust_anchors {
+        builder = builder.trust_anchor_file(file);
+    }
+    let resolver = builder.build()?;
+    let mut worst = Exit::Done;
+    for address in &arguments.addresses {
+        let verdict = resolver.resolve(address).await;
+        worst = match (&verdict, worst) {
+            (Verdict::Unknown { .. }, _) | (_, Exit::Unknown) => Exit::Unknown,
+            (Verdict::None { .. }, _) => Exit::None,
+            (Verdict::Use { .. }, worst) => worst,
+        };
+        if arguments.pem {
+            match verdict.certificate() {
+                Some(certificate) => output.always(certificate.to_pem().trim_end())?,
+                None => complain(&verdict),
+            }
+            continue;
+        }
+        output.document(&document(&verdict))?;
+        output.line(line(&verdict))?;
+        if arguments.explain {
+            output.line(verdict.trace().to_string().trim_end())?;
+        }
+    }
+    Ok(worst)
+}
+
+#[expect(clippy::print_stderr, reason = "with --pem, standard output carries certificates and nothing else")]
+fn complain(verdict: &Verdict) {
+    eprintln!("{}", line(verdict));
+}
+
+fn document(verdict: &Verdict) -> serde_json::Value {
+    let certificates: Vec<serde_json::Value> = match verdict {
+        Verdict::Use { certificates, .. } => certificates
+            .iter()
+            .map(|certificate| {
+                json!({
+                    "sha256": data_encoding::HEXLOWER.encode(certificate.sha256()),
+                    "subject": certificate.subject(),
+                    "not_after": certificate.not_after(),
+                    "pem": certificate.to_pem(),
+                })
+            })
+            .collect(),
+        Verdict::None { .. } | Verdict::Unknown { .. } => Vec::new(),
+    };
+    json!({ "verdict": verdict.code(), "certificates": certificates, "trace": verdict.trace() })
+}
+
+fn line(verdict: &Verdict) -> String {
+    let address = &verdict.trace().address;
+    match verdict {
+        Verdict::Use { matched, .. } => {
+            let certificate = verdict.certificate().map(|certificate| {
+                let sha256 = data_encoding::HEXLOWER.encode(certificate.sha256());
+                format!("{sha256} {} until {}", certificate.subject(), date(certificate.not_after()))
+            });
+            format!("use\t{address}\t{}\t{}", matched.code(), certificate.unwrap_or_default())
+        }
+        Verdict::None { proven: true, .. } => format!("none\t{address}\tproven: there is no certificate"),
+        Verdict::None { proven: false, .. } => {
+            format!("none\t{address}\tnot served: the domain publishes nothing that can be trusted")
+        }
+        Verdict::Unknown { failure, .. } => {
+            format!("unknown\t{address}\t{failure}; ask again after {}", date(verdict.look_again()))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `certdir serve`: the store, its follower, upkeep and every front end, until told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certdir_directory::{Allowance, Clock, Follower, Store};
+use certdir_dns::Frontend as Dns;
+use certdir_http::Frontend as Http;
+use certdir_ldap::Frontend as Ldap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::arguments::{Everywhere, Listen, Listener};
+use crate::clock::clock;
+use crate::error::{Error, Exit};
+use crate::output::Output;
+
+/// How often upkeep looks for certificates that begin or end and for signatures due.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// The pause after upkeep failed; the store said why.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs the directory.
+pub(crate) async fn serve(everywhere: &Everywhere, listen: Listen) -> Result<Exit, Error> {
+    let store = Store::open(&everywhere.data).await?;
+    let frontends = Frontends::bind(&listen).await?;
+    frontends.run(store, &listen, Output { json: everywhere.json }, |_| Ok(())).await
+}
+
+/// Every front end, its sockets bound.
+pub(crate) struct Frontends {
+    pub(crate) dns: Dns,
+    pub(crate) ldap: Ldap,
+    pub(crate) http: Http,
+}
+
+impl Frontends {
+    pub(crate) async fn bind(listen: &Listen) -> Result<Frontends, Error> {
+        let mut options = certdir_dns::Options { udp_payload: listen.udp_payload, ..certdir_dns::Options::default() };
+        if listen.dns_workers > 0 {
+            options.workers = listen.dns_workers;
+        }
+        Ok(Frontends {
+            dns: Dns::bind(&Listener::addresses(&listen.dns), options)?,
+            ldap: Ldap::bind(&Listener::addresses(&listen.ldap), certdir_ldap::Options::default())?,
+            http: Http::bind(&Listener::addresses(&listen.http), certdir_http::Options::default())?,
+        })
+    }
+
+    /// Serves until SIGINT or SIGTERM. `ready` is called once everything answers.
+    pub(crate) async fn run(
+        self,
+        store: Store,
+        listen: &Listen,
+        output: Output,
+        ready: impl FnOnce(&Self) -> Result<(), Error>,
+    ) -> Result<Exit, Error> {
+        let clock = clock();
+        // Whatever expired while nothing ran is settled before anybody can ask for it.
+        while store.keep_up(clock()).await? {}
+        let (follower, reader) = Follower::start(&store, clock.clone()).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut stopping = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+        let version = reader.published()?.version();
+        for address in self.dns.addresses() {
+            output.line(format!("listening dns udp {address}"))?;
+            output.line(format!("listening dns tcp {address}"))?;
+        }
+        for address in self.ldap.addresses() {
+            output.line(format!("listening ldap {address}"))?;
+        }
+        for address in self.http.addresses() {
+            output.line(format!("listening http {address}"))?;
+        }
+        ready(&self)?;
+        let allowance = Arc::new(Allowance::new(listen.lookups_per_second, listen.lookups_burst));
+        let (counters, metrics) = (self.dns.counters(), self.ldap.metrics());
+        let extra = Arc::new(move || {
+            let mut text = metrics.prometheus();
+            // Writing to a String cannot fail.
+            let _ = counters.write_metrics(&mut text);
+            text
+        });
+        let mut running = JoinSet::new();
+        running.spawn(ending(follower.run(stopped.clone())));
+        running.spawn(ending(keep_up(store.clone(), clock.clone(), stopped.clone())));
+        let (view, at, until) = (reader.clone(), clock.clone(), stopped.clone());
+        running.spawn(async move { Ok(self.dns.run(view, at, until).await?) });
+        let (view, at, until, shared) = (reader.clone(), clock.clone(), stopped.clone(), allowance.clone());
+        running.spawn(async move { Ok(self.ldap.run(view, shared, at, until).await?) });
+        running.spawn(async move { Ok(self.http.run(reader, store, allowance, clock, extra, stopped).await?) });
+        output.line(format!("ready version {version}"))?;
+        output.document(&serde_json::json!({ "ready": true, "version": version }))?;
+
+        let [interrupt, terminate] = &mut stopping;
+        let mut failed = None;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            // A part that ends by itself has failed: stop the rest and say so.
+            Some(ended) = running.join_next() => failed = Some(ended),
+        }
+        stop.send_replace(true);
+        while let Some(ended) = running.join_next().await {
+            failed = failed.or(Some(ended).filter(|ended| !matches!(ended, Ok(Ok(())))));
+        }
+        match failed {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(panicked)) => Err(Error::Output(std::io::Error::other(panicked))),
+            Some(Ok(Ok(()))) | None => Ok(Exit::Done),
+        }
+    }
+}
+
+async fn ending(part: impl Future<Output = ()>) -> Result<(), Error> {
+    part.await;
+    Ok(())
+}
+
+/// Certificates begin and end, signatures are renewed. An error is logged and tried again.
+async fn keep_up(store: Store, clock: Clock, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        let pause = match store.keep_up(clock()).await {
+            Ok(true) => continue,
+            Ok(false) => UPKEEP,
+            Err(error) => {
+                tracing::error!(code = error.code(), "upkeep: {error}");
+                UPKEEP_PAUSE
+            }
+        };
+        tokio::select! {
+            _ = stopped.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
