@@ -282,3 +282,74 @@ fn absolute(text: &str) -> Result<Name, String> {
     name.set_fqdn(true);
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::proto::dnssec::PublicKey;
+
+    const KEY: &str = "oJMRESz5E4gYzS/q6XDrvU1qMPYIjCWzJaOau8XNEZeqCYKD5ar0IRd8KqXXFJkqmVfRvMGPmM1x8fGAa2XhSA==";
+
+    #[test]
+    fn the_built_in_anchors_are_the_roots_keys() {
+        let anchors = TrustAnchors::iana().unwrap();
+        let known = Keys::default();
+        for i in 0..2 {
+            let key = known.get(i).unwrap();
+            let dnskey = DNSKEY::with_flags(257, PublicKeyBuf::new(key.public_bytes().to_vec(), key.algorithm()));
+            assert!(anchors.trusts(&Name::root(), &dnskey));
+            let revoked = DNSKEY::with_flags(257 | 0x80, dnskey.public_key().clone());
+            assert!(!anchors.trusts(&Name::root(), &revoked));
+        }
+        let name = Name::from_ascii("www.example.org.").unwrap();
+        assert!(anchors.zone_for(&name).unwrap().is_root());
+    }
+
+    #[test]
+    fn master_file_forms_are_read() {
+        let (front, back) = KEY.split_at(20);
+        let digest = "E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D";
+        let text = format!(
+            "; made by a tool\nexample. 3600 IN DNSKEY 257 3 13 {KEY} ; a comment\n\
+             Example.ORG IN 300 DNSKEY 256 3 13 ( {front} ; half\n  {back} )\n\n\
+             \tIN DS 20326 8 2 e06d 44b80b8f1d39a95c0b0d7c65d08458e880409bbc683457104237c7f8ec8d\n\
+             sub.example. DS 1 13 2 {digest}\n"
+        );
+        let anchors = TrustAnchors::parse(&text, "test").unwrap();
+        let zones: Vec<String> = anchors.0.iter().map(|(zone, _)| zone.to_string().to_lowercase()).collect();
+        assert_eq!(zones, ["example.", "example.org.", "example.org.", "sub.example."]);
+        let zone = |name| anchors.zone_for(&Name::from_ascii(name).unwrap()).map(|z| z.to_string());
+        assert_eq!(zone("a.sub.example."), Some("sub.example.".to_owned()));
+        assert_eq!(zone("other.example."), Some("example.".to_owned()));
+        assert_eq!(zone("example.com."), None);
+    }
+
+    #[test]
+    fn what_is_no_anchor_is_named_with_its_line() {
+        let table = [
+            ("", 1, "no DNSKEY or DS record"),
+            ("\n\nexample. IN A 192.0.2.1", 3, "A is not understood"),
+            ("$ORIGIN example.", 1, "$ORIGIN is not understood"),
+            (" IN DNSKEY 257 3 13 AAAA", 1, "no owner name"),
+            ("example. DNSKEY 257 3", 1, "the algorithm is missing"),
+            ("example. DNSKEY 0 3 13 AAAA", 1, "no zone key"),
+            ("example. DNSKEY 385 3 13 AAAA", 1, "revoked"),
+            ("example. DNSKEY 257 3 13 AAA", 1, "not base64"),
+            ("example. DNSKEY 257 3 99 AAAA", 1, "algorithm 99 is not supported"),
+            ("example. DS 1 13 1 AAAA", 1, "digest type 1 is not supported"),
+            ("example. DS 1 13 2 AAAA", 1, "2 octets, not 32"),
+            ("example. DS 1 13 2 XYZ", 1, "not hexadecimal"),
+            ("example. DS 1 13 2 ( AAAA", 1, "without a closing one"),
+            ("example. DS 1 13 2 AAAA )", 1, "without an opening one"),
+            ("a..b DS 1 13 2 AAAA", 1, "no domain name"),
+        ];
+        for (text, line, message) in table {
+            let error = TrustAnchors::parse(text, "anchors").unwrap_err();
+            let told = error.to_string();
+            assert!(told.starts_with(&format!("anchors, line {line}: ")) && told.contains(message), "{text}: {told}");
+            assert_eq!(error.code(), "bad-trust-anchor");
+        }
+        let missing = TrustAnchors::from_file(Path::new("/no/such/file")).unwrap_err();
+        assert_eq!(missing.code(), "unreadable-file");
+    }
+}

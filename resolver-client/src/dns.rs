@@ -460,7 +460,8 @@ fn describe(outcome: &Outcome) -> (Dnssec, String) {
     match outcome {
         Outcome::Found { candidates, wildcard } => {
             let from = if *wildcard { " made from a wildcard" } else { "" };
-            (Dnssec::Secure, format!("{} records{from}", candidates.len()))
+            let many = if candidates.len() == 1 { "record" } else { "records" };
+            (Dnssec::Secure, format!("{} {many}{from}", candidates.len()))
         }
         Outcome::ProvenNone { own_name: true } => {
             (Dnssec::Secure, "the name holds other records and no certificate".to_owned())

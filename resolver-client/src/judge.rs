@@ -73,8 +73,10 @@ pub fn judge(findings: &[Finding], policy: &Policy, now: UnixTime) -> Judgement 
     let (ruling, reason) = rule(findings, policy, now);
     if let Ruling::Use { certificates, matched } = &ruling {
         let choice = certificates.first().map(|c| *c.sha256());
-        for e in &mut examined {
-            e.chosen = e.code == "usable" && e.matched == *matched && e.sha256_octets == choice;
+        // The same certificate may have been found twice.
+        let chosen = |e: &&mut Examined| e.code == "usable" && e.matched == *matched && e.sha256_octets == choice;
+        if let Some(e) = examined.iter_mut().find(chosen) {
+            e.chosen = true;
         }
     }
     Judgement { ruling, reason, examined }

@@ -26,7 +26,7 @@ fn finding(level: Level, outcome: Outcome) -> Finding {
         name: "c93f1e40._smimecert.example.org.".to_owned(),
         record_type: "SMIMEA",
         dnssec: Dnssec::Secure,
-        message: "1 records".to_owned(),
+        message: "1 record".to_owned(),
         asked_at: NOW - 10,
         aliases: vec!["alias.example.org.".to_owned()],
         exchanges: vec![Exchange {
@@ -108,11 +108,14 @@ fn the_table_of_verdicts() {
     }
 }
 
+/// Parameters, data, time, and what is to be said.
+type Row<'a> = ([u8; 3], &'a [u8], UnixTime, Result<(), &'a str>);
+
 #[test]
 fn the_table_of_records() {
     let alice = der("alice");
     let certificate = Certificate::from_der(&alice).unwrap();
-    let table: [([u8; 3], &[u8], UnixTime, Result<(), &str>); 17] = [
+    let table: [Row; 17] = [
         ([3, 0, 0], &alice, NOW, Ok(())),
         ([3, 0, 0], &alice, certificate.not_before(), Ok(())),
         ([3, 0, 0], &alice, certificate.not_before() - 1, Err("not-yet-valid")),
@@ -171,7 +174,7 @@ proptest! {
             Ruling::Use { certificates, .. } => {
                 prop_assert!(!late && !certificates.is_empty());
                 prop_assert!(certificates.iter().all(|c| c.valid_at(now)));
-                prop_assert_eq!(judgement.examined.iter().filter(|e| e.chosen).count() > 0, true);
+                prop_assert_eq!(judgement.examined.iter().filter(|e| e.chosen).count(), 1);
             }
         }
     }
@@ -183,7 +186,9 @@ fn trace() -> Trace {
         finding(Level::Recipient, found(true, vec![record([3, 0, 0], b"nothing"), record([3, 0, 1], &[7; 32])])),
         finding(Level::Domain, found(false, vec![record([3, 0, 0], &der("domain")), record([2, 0, 0], &der("alice"))])),
     ];
-    let judgement = judge(&findings, &Policy::default(), NOW);
+    let mut judgement = judge(&findings, &Policy::default(), NOW);
+    // The reader's words are not ours.
+    judgement.examined[0].complaint = Some("not a certificate".to_owned());
     Trace {
         address: "alice@example.org".to_owned(),
         asked_at: NOW,
