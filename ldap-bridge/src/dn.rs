@@ -18,7 +18,9 @@ impl Dn {
     /// Reads a name, or `None` when the octets are none. Accepts what RFC 4514 says, and of LDAPv2 (RFC 4514
     /// section 3 with RFC 2253 section 4) space around separators, `;` for `,`, quoted values and `OID.`.
     pub(crate) fn parse(octets: &[u8]) -> Option<Dn> {
-        let text = std::str::from_utf8(octets).ok()?;
+        // The dirmngr of GnuPG 2.2 sends the base with the line end of its configuration file. A line end that is meant
+        // is escaped.
+        let text = std::str::from_utf8(octets).ok()?.trim_end_matches(['\r', '\n']);
         let mut components = Vec::new();
         if text.trim().is_empty() {
             return Some(Dn { components });
@@ -177,12 +179,14 @@ mod tests {
             "rfc822Mailbox=alice@example.org,domainComponent=example,0.9.2342.19200300.100.1.25=org",
             "OID.0.9.2342.19200300.100.1.3=\\61lice@example\\.org,dc=\"example\",dc=#16036f7267",
             "mail=\"alice@example.org\" ,dc=example,dc=org",
+            "mail=alice@example.org,dc=example,dc=org\n",
         ] {
             assert_eq!(pairs(text), want, "{text}");
         }
         assert_eq!(pairs(""), Some(vec![]));
         assert_eq!(pairs("cn=a\\,b\\+c\\ ,o=\\C3\\BC"), Some(vec!["cn=a,b+c ".to_owned(), "o=ü".to_owned()]));
         assert_eq!(pairs("uid=a+cn=b,dc=org"), pairs("cn=b + uid=a,dc=org"));
+        assert_eq!(pairs("cn=a\\0A"), Some(vec!["cn=a\n".to_owned()]));
         assert_eq!(pairs("cn="), Some(vec!["cn=".to_owned()]));
     }
 

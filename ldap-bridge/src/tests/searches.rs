@@ -129,6 +129,7 @@ async fn queries_of_real_clients() {
     let mut client = world.connect().await;
     for (who, base, filter, names, limit, want) in [
         ("gpgsm <a@b>", "", "(mail=alice@example.org)", &[][..], 0, &[ALICE][..]),
+        ("gpgsm with a base from its file", "dc=example,dc=org\n", "(mail=alice@example.org)", &[], 0, &[ALICE]),
         ("gpgsm words", "", "(|(sn=*alice ex*)(|(cn=*alice ex*)(mail=*alice ex*)))", &[], 0, &[ALICE]),
         ("gpgsm DN", ALICE, "(objectClass=*)", &[], 0, &[ALICE]),
         ("Thunderbird, one", "dc=example,dc=org", "(mail=alice@example.org)", &["usercertificate;binary"], 2, &[ALICE]),
