@@ -36,6 +36,8 @@
 //! # }
 //! ```
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the map names every module, also to those who read the source")]
+
 mod anchor;
 mod cache;
 mod delegation;
