@@ -1,7 +1,7 @@
 //! Answers DNS from the published set.
 //!
 //! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
-//! ([`view`]) and calls [`answer`]: the request is parsed ([`request`]), the name looked up, records written
+//! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up, records written
 //! ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. [`frontend`] binds the sockets, starts the
 //! workers and stops them; [`connections`] limits streams; [`counters`] counts.
