@@ -8,6 +8,8 @@
 //!
 //! Transfers and further transports join here: they bring octets to the same [`answer()`].
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
+
 mod answer;
 mod connections;
 mod counters;
