@@ -318,7 +318,7 @@ async fn finish<T: Send + 'static>(
 async fn report_answer(site: &Site, report: Report) -> Result<Response, Problem> {
     let status = if report.refused() < report.items.len() {
         StatusCode::OK
-    } else if !report.items.is_empty() && report.items.iter().all(|item| item.code == Some("forbidden")) {
+    } else if !report.items.is_empty() && report.items.iter().all(|item| item.code.as_deref() == Some("forbidden")) {
         StatusCode::FORBIDDEN
     } else {
         StatusCode::UNPROCESSABLE_ENTITY

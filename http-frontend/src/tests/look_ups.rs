@@ -1,6 +1,6 @@
 //! `/v1/addresses` and `/v1/certificates` for strangers; health and metrics.
 
-use super::house::{AFTER_SHORT, House, NOW, certificate_der, golden};
+use super::house::{AFTER_SHORT, House, NOW, certificate_der, certificate_pem, golden};
 
 #[tokio::test]
 async fn an_address_as_json_pem_and_der() {
@@ -122,6 +122,21 @@ async fn versions_are_entity_tags() {
     house.set_time(AFTER_SHORT);
     let after = house.send("GET", "/v1/addresses/erin@example.org", &[("if-none-match", &tag)], "").await;
     assert_eq!((after.status, after.header("certdir-match")), (200, "domain"));
+
+    // The same where another certificate of the same entry stays: no new Version, and yet a new tag.
+    house.set_time(NOW);
+    let target = "/v1/certificates?address=erin@example.org";
+    assert_eq!(house.act(&house.publisher, "POST", target, certificate_pem("bob-rsa")).await.status, 200);
+    let both = house.get("/v1/addresses/erin@example.org").await;
+    assert_eq!(both.json()["certificates"].as_array().unwrap().len(), 2, "{}", both.text());
+    house.set_time(AFTER_SHORT);
+    let target = "/v1/addresses/erin@example.org";
+    let after = house.send("GET", target, &[("if-none-match", both.header("etag"))], "").await;
+    assert_eq!((after.status, after.header("certdir-match")), (200, "recipient"));
+    let json = after.json();
+    assert_eq!((json["certificates"].as_array().unwrap().len(), &json["version"]), (1, &both.json()["version"]));
+    assert_eq!(after.header("etag"), format!("W/\"{}.{AFTER_SHORT}\"", json["version"]));
+    assert_eq!(house.send("GET", target, &[("if-none-match", after.header("etag"))], "").await.status, 304);
 }
 
 #[tokio::test]
