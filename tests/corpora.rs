@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// The fuzzers' own functions: `fuzz/` is a workspace of its own, so they are read in, not linked.
+#[allow(unreachable_pub, reason = "it is a crate of its own for the fuzzers")]
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 

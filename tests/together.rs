@@ -27,7 +27,7 @@ fn seen(server: &Server, view: usize, address: &str, place: &HashMap<String, usi
 /// only grow, whichever view it looks into next: a view that lagged behind another would take it back in time.
 #[test]
 fn no_reader_sees_dns_ldap_and_http_at_different_versions() {
-    const STEPS: usize = 25;
+    const STEPS: usize = 80;
     const VIEWS: [[usize; 3]; 3] = [[0, 1, 2], [2, 1, 0], [1, 0, 2]];
     let world = World::hosting(&["example.org"]);
     let token = crate::tokens::publisher(&world, "example.org");

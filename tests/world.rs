@@ -209,11 +209,12 @@ impl World {
         Server::start(&mut Command::new(CERTDIR), &self.data, &[])
     }
 
-    /// `delv` with the zone's key as its only anchor, asking this server; `command` is `delv` or a wrapper around it.
+    /// `delv` with the zone's key as its only anchor, asking this server.
     #[track_caller]
-    pub(crate) fn delv(&self, mut command: Command, server: &Server, domain: &str, question: [&str; 2]) -> String {
+    pub(crate) fn delv(&self, server: &Server, domain: &str, question: [&str; 2]) -> String {
         let anchor = self.certdir(&["zone", "keys", "--bind", domain]).ok().out;
         let anchor = self.write(&format!("{domain}.anchors"), anchor);
+        let mut command = client("delv");
         command.arg(format!("@{}", server.dns.ip()));
         command.args(["-p", &server.dns.port().to_string()]);
         command.arg("-a").arg(anchor).arg(format!("+root=_smimecert.{domain}"));
@@ -368,6 +369,17 @@ impl Ca {
             }
         }
         lines.push("subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid".to_owned());
+        if request.rsa {
+            // As long as an Active Directory CA writes them.
+            let place = "CN=Public%20Key%20Services,CN=Services,CN=Configuration,DC=corp,DC=example,DC=org";
+            let list = "certificateRevocationList?base?objectClass=cRLDistributionPoint";
+            let url = |name: &str| format!("URI:ldap:///CN={name},CN=pki01,CN=CDP,{place}?{list}");
+            lines.push("crlDistributionPoints=cdp1,cdp2,cdp3".to_owned());
+            for section in ["cdp1", "cdp2", "cdp3"] {
+                let url = url(section).replace(',', "%2C");
+                lines.push(format!("[{section}]\nfullname={url}"));
+            }
+        }
         fs::write(&extensions, lines.join("\n")).unwrap();
 
         let mut sign = client("openssl");
@@ -538,7 +550,7 @@ impl Server {
         let mut dig = client("dig");
         dig.args([&format!("@{}", self.dns.ip()), "-p", &self.dns.port().to_string()]);
         dig.args(["+tries=2", "+time=5", "+noidnin", "+noidnout"]);
-        run(dig.args(arguments)).ok().text()
+        spaced(&run(dig.args(arguments)).ok().text())
     }
 
     /// The certificates DNS serves at an SMIMEA owner name (usage 3 only), over TCP.
@@ -612,6 +624,12 @@ impl Server {
     pub(crate) fn http_certificate(&self, address: &str) -> Option<Vec<u8>> {
         self.http_match(address).filter(|(whose, _)| whose == "recipient").map(|(_, der)| der)
     }
+}
+
+/// With single spaces: dig aligns its columns by tabs, depending on the length of the name.
+pub(crate) fn spaced(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The path of the HTTP look-up for an address.
