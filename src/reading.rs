@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use certdir_certificate::pem_blocks;
+use certdir_certificate::{Certificate, pem_blocks};
 use certdir_directory::Submission;
 
 use crate::error::Error;
@@ -101,10 +101,15 @@ fn read(path: &Path) -> VecDeque<Found> {
     if octets.first() == Some(&0x30) && octets.len() <= MAX_DER {
         return VecDeque::from([Found::Certificate(Submission { der: octets, origin })]);
     }
-    pem_blocks(&octets)
+    let mut found: VecDeque<Found> = pem_blocks(&octets)
         .map(|block| match block {
             Ok(block) => Found::Certificate(Submission { der: block.der, origin: origin.clone() }),
             Err(error) => bad(error.code(), error.to_string()),
         })
-        .collect()
+        .collect();
+    if found.is_empty() {
+        let error = Certificate::read_all(&octets).err().unwrap_or(certdir_certificate::Error::Empty);
+        found.push_back(bad(error.code(), error.to_string()));
+    }
+    found
 }

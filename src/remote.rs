@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use certdir_certificate::{Certificate, pem_encode};
-use certdir_directory::{
-    Address, DomainStatus, Item, Outcome, PublishOptions, Report, Submission, TokenRow, WithdrawTarget,
-};
+use certdir_directory::{Address, DomainStatus, Item, PublishOptions, Report, Submission, TokenRow, WithdrawTarget};
 use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,7 +65,7 @@ impl Directory {
                     pem.push_str(&pem_encode(certificate.der()));
                     origins.insert(HEXLOWER.encode(certificate.sha256()), submission.origin);
                 }
-                Err(error) => refused.push(bad(submission.origin, error.code(), error.to_string())),
+                Err(error) => refused.push(Item::refused(submission.origin, error.code(), error.to_string())),
             }
         }
         let mut report = Report { version: 0, dry_run: options.dry_run, items: Vec::new() };
@@ -183,20 +181,6 @@ impl Directory {
             code: "strange".into(),
             message: format!("{} does not answer as a directory does; check --url", self.base),
         }
-    }
-}
-
-fn bad(origin: String, code: &'static str, message: String) -> Item {
-    Item {
-        origin,
-        sha256: None,
-        subject: None,
-        outcome: Outcome::Refused,
-        code: Some(code.into()),
-        message,
-        addresses: Vec::new(),
-        warnings: Vec::new(),
-        version: None,
     }
 }
 

@@ -25,11 +25,15 @@ pub struct Published {
     revision: u64,
     domains: imbl::OrdMap<DomainName, Arc<Domain>>,
     zones: imbl::HashMap<Name, Zone>,
-    entries: imbl::HashMap<Arc<str>, Arc<Entry>>,
+    /// By domain, then mailbox, so that a domain's stand together.
+    entries: imbl::OrdMap<Key, Arc<Entry>>,
     /// Entries by the keyed hash of an attribute and its value; a look-up compares the value again.
-    index: imbl::HashMap<u64, Arc<[Arc<Entry>]>>,
+    index: imbl::OrdMap<(u64, Key), Arc<Entry>>,
     hasher: RandomState,
 }
+
+/// Where an entry stands among the others: its domain, an octet that no domain has, its mailbox in lower case.
+type Key = Arc<str>;
 
 /// A hosted domain.
 #[derive(Debug)]
@@ -95,8 +99,8 @@ impl Published {
             revision: 0,
             domains: imbl::OrdMap::new(),
             zones: imbl::HashMap::new(),
-            entries: imbl::HashMap::new(),
-            index: imbl::HashMap::new(),
+            entries: imbl::OrdMap::new(),
+            index: imbl::OrdMap::new(),
             hasher: RandomState::new(),
         }
     }
@@ -148,12 +152,18 @@ impl Published {
 
     /// The entry of a mailbox, whatever the case of its local part.
     pub fn entry(&self, address: &Address) -> Option<&Arc<Entry>> {
-        self.entries.get(key_of(address).as_str())
+        self.entries.get(&key_of(address))
     }
 
-    /// Every entry, in no order.
+    /// Every entry, by domain and mailbox.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.entries.values()
+    }
+
+    /// The entries of a domain, by mailbox.
+    pub fn entries_in<'a>(&'a self, domain: &DomainName) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        let (first, end): (Key, Key) = (format!("{domain}\0").into(), format!("{domain}\u{1}").into());
+        self.entries.range(first..end).map(|(_, entry)| entry)
     }
 
     /// How many entries there are.
@@ -172,18 +182,13 @@ impl Published {
         attribute: Attribute,
         value: &str,
     ) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
-        let mut direct = None;
-        let mut listed: &[Arc<Entry>] = &[];
         let wanted = fold(value);
-        match attribute {
-            Attribute::Mail => direct = Address::parse(value).ok().and_then(|address| self.entry(&address)),
-            Attribute::Uid | Attribute::Cn => {
-                if let Some(found) = self.index.get(&self.hash(attribute_tag(attribute), wanted.as_bytes())) {
-                    listed = found;
-                }
-            }
-        }
-        direct.into_iter().chain(listed.iter().filter(move |entry| match attribute {
+        let (direct, hash) = match attribute {
+            Attribute::Mail => (Address::parse(value).ok().and_then(|address| self.entry(&address)), None),
+            Attribute::Uid | Attribute::Cn => (None, Some(self.hash(attribute_tag(attribute), wanted.as_bytes()))),
+        };
+        let listed = hash.into_iter().flat_map(|hash| self.indexed(hash));
+        direct.into_iter().chain(listed.filter(move |entry| match attribute {
             Attribute::Mail => false,
             Attribute::Uid => entry.uid() == wanted,
             Attribute::Cn => entry.common_names().any(|name| fold(name) == wanted),
@@ -192,18 +197,19 @@ impl Published {
 
     /// The entries that show a certificate, by its SHA-256.
     pub fn entries_of<'a>(&'a self, sha256: &'a [u8; 32]) -> impl Iterator<Item = &'a Arc<Entry>> {
-        self.index
-            .get(&self.hash(TAG_SHA256, sha256))
-            .map_or(&[][..], |found| &found[..])
-            .iter()
+        self.indexed(self.hash(TAG_SHA256, sha256))
             .filter(move |entry| entry.certificates.iter().any(|c| c.sha256 == *sha256))
     }
 
     /// An entry that shows a certificate, by its SHA-256.
     pub fn certificate(&self, sha256: &[u8; 32]) -> Option<&Arc<Entry>> {
-        // The iterator borrows `sha256`; find by hand so that the entry may outlive it.
-        let found = self.index.get(&self.hash(TAG_SHA256, sha256))?;
-        found.iter().find(|entry| entry.certificates.iter().any(|c| c.sha256 == *sha256))
+        let shows = |entry: &&Arc<Entry>| entry.certificates.iter().any(|c| c.sha256 == *sha256);
+        self.indexed(self.hash(TAG_SHA256, sha256)).find(shows)
+    }
+
+    fn indexed(&self, hash: u64) -> impl Iterator<Item = &Arc<Entry>> {
+        let first: (u64, Key) = (hash, Key::from(""));
+        self.index.range(first..).take_while(move |((found, _), _)| *found == hash).map(|(_, entry)| entry)
     }
 
     /// Gives the set its numbers, once all changes are applied.
@@ -229,7 +235,7 @@ impl Published {
         let Some(domain) = self.domains.get(changed.entry.address.domain()).cloned() else {
             return Err(Error::UnknownDomain(changed.entry.address.domain().clone()));
         };
-        let key: Arc<str> = key_of(&changed.entry.address).into();
+        let key = key_of(&changed.entry.address);
         let old = self.entries.get(&key).cloned();
         if let Some(zone) = self.zones.get_mut(&domain.apex) {
             if let Some(old) = &old {
@@ -242,38 +248,20 @@ impl Published {
             }
         }
         if let Some(old) = &old {
-            self.unindex(old);
+            for hash in self.index_keys(old) {
+                self.index.remove(&(hash, key.clone()));
+            }
         }
         if changed.entry.certificates.is_empty() {
             self.entries.remove(&key);
         } else {
             let entry = Arc::new(changed.entry);
-            self.index(&entry);
+            for hash in self.index_keys(&entry) {
+                self.index.insert((hash, key.clone()), entry.clone());
+            }
             self.entries.insert(key, entry);
         }
         Ok(())
-    }
-
-    fn index(&mut self, entry: &Arc<Entry>) {
-        for key in self.index_keys(entry) {
-            let listed = match self.index.get(&key) {
-                Some(found) => found.iter().cloned().chain([entry.clone()]).collect(),
-                None => Arc::from([entry.clone()]),
-            };
-            self.index.insert(key, listed);
-        }
-    }
-
-    fn unindex(&mut self, entry: &Arc<Entry>) {
-        for key in self.index_keys(entry) {
-            let Some(found) = self.index.get(&key) else { continue };
-            let rest: Arc<[Arc<Entry>]> = found.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
-            if rest.is_empty() {
-                self.index.remove(&key);
-            } else {
-                self.index.insert(key, rest);
-            }
-        }
     }
 
     fn index_keys(&self, entry: &Entry) -> Vec<u64> {
@@ -359,9 +347,9 @@ pub(crate) struct ChangedEntry {
     pub(crate) rrsets: Vec<(Name, SignedRrset)>,
 }
 
-/// The key of a mailbox: its address in lower case.
-pub(crate) fn key_of(address: &Address) -> String {
-    address.lower_case().to_string()
+fn key_of(address: &Address) -> Key {
+    let mailbox = address.lower_case();
+    format!("{}\0{}", mailbox.domain(), mailbox.local()).into()
 }
 
 fn fold(value: &str) -> String {

@@ -41,6 +41,23 @@ pub struct Item {
     pub version: Option<Version>,
 }
 
+impl Item {
+    /// Something that is no certificate, or not one to look at further.
+    pub fn refused(origin: impl Into<String>, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Item {
+        Item {
+            origin: origin.into(),
+            sha256: None,
+            subject: None,
+            outcome: Outcome::Refused,
+            code: Some(code.into()),
+            message: message.into(),
+            addresses: Vec::new(),
+            warnings: Vec::new(),
+            version: None,
+        }
+    }
+}
+
 /// What was done with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

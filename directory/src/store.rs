@@ -21,7 +21,7 @@ use crate::keys;
 use crate::log::{Action, Publication};
 use crate::published::Version;
 use crate::records::{self, Term};
-use crate::report::{Item, Outcome, Report};
+use crate::report::{Item, Report};
 use crate::rows::{DomainRow, EntryRow, SignedRecord, State};
 use crate::sqlite::{self, Sqlite3};
 
@@ -208,7 +208,7 @@ impl Store {
             items.push(match (candidate, claims) {
                 (Ok(candidate), Ok(claims)) => batch.publish(origin, candidate, claims, options.restore)?,
                 (Ok(candidate), Err(refusal)) => refused(item(origin, &candidate.certificate), &refusal),
-                (Err(refusal), _) => refused(nothing(origin), refusal),
+                (Err(refusal), _) => Item::refused(origin.clone(), refusal.code, refusal.message.clone()),
             });
         }
         let version = batch.version;
@@ -563,19 +563,4 @@ fn note(text: &str, what: &str) -> Result<String, Error> {
         return Err(Error::Setting(format!("{what} is one line of 1 to {MAX_NOTE} octets")));
     }
     Ok(text.to_string())
-}
-
-/// The report of something that is no certificate.
-fn nothing(origin: &str) -> Item {
-    Item {
-        origin: origin.into(),
-        sha256: None,
-        subject: None,
-        outcome: Outcome::Refused,
-        code: None,
-        message: String::new(),
-        addresses: Vec::new(),
-        warnings: Vec::new(),
-        version: None,
-    }
 }

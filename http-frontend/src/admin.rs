@@ -12,9 +12,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use certdir_certificate::Certificate;
+use certdir_certificate::{Certificate, Error, pem_blocks};
 use certdir_directory::{
-    Authority, DomainName, PublishOptions, Report, Role, Settings, Submission, UnixTime, WithdrawTarget,
+    Authority, DomainName, Item, PublishOptions, Report, Role, Settings, Submission, UnixTime, WithdrawTarget,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,12 +67,10 @@ pub(crate) async fn publish(
         }
     };
     let octets = body::read(&headers, body, MAX_CERTIFICATES).await?;
-    let certificates = Certificate::read_all(&octets)
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), error.to_string()))?;
-    drop(octets);
-    let submissions = submissions(&certificates);
+    let (submissions, refused) = submissions(octets)?;
     let store = site.store.clone();
-    let report = finish(place, async move { store.publish(submissions, options, &authority, now).await }).await?;
+    let mut report = finish(place, async move { store.publish(submissions, options, &authority, now).await }).await?;
+    report.items.extend(refused);
     report_answer(&site, report).await
 }
 
@@ -249,11 +247,34 @@ fn publish_options(query: &Query) -> Result<PublishOptions, Problem> {
     })
 }
 
-fn submissions(certificates: &[Certificate]) -> Vec<Submission> {
-    let origin = |n: usize| {
-        if certificates.len() == 1 { "request".to_owned() } else { format!("request, certificate {}", n + 1) }
-    };
-    certificates.iter().enumerate().map(|(n, c)| Submission { der: c.der().to_vec(), origin: origin(n) }).collect()
+/// The certificates of a body, and what among them is none. A private key among them refuses the whole: it was not
+/// meant to be sent, and its owner should hear so.
+fn submissions(octets: Vec<u8>) -> Result<(Vec<Submission>, Vec<Item>), Problem> {
+    let unfit = |error: &Error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), error.to_string());
+    // DER of a certificate begins with a SEQUENCE; PEM is text.
+    if octets.first() == Some(&0x30) {
+        Certificate::from_der(&octets).map_err(|error| unfit(&error))?;
+        return Ok((vec![Submission { der: octets, origin: "request".to_owned() }], Vec::new()));
+    }
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    let blocks: Vec<_> = pem_blocks(&octets).collect();
+    let origin =
+        |n: usize| if blocks.len() == 1 { "request".to_owned() } else { format!("request, certificate {}", n + 1) };
+    for (n, block) in blocks.iter().enumerate() {
+        match block {
+            Ok(block) => taken.push(Submission { der: block.der.clone(), origin: origin(n) }),
+            Err(error) if error.code() == "private-key" => return Err(unfit(error)),
+            Err(error) => refused.push((n, error)),
+        }
+    }
+    match refused.first() {
+        None if taken.is_empty() => Err(unfit(&Certificate::read_all(&octets).err().unwrap_or(Error::Empty))),
+        Some((_, error)) if taken.is_empty() => Err(unfit(error)),
+        _ => {
+            let item = |(n, error): (usize, &Error)| Item::refused(origin(n), error.code(), error.to_string());
+            Ok((taken, refused.into_iter().map(item).collect()))
+        }
+    }
 }
 
 fn parse_domain(text: &str) -> Result<DomainName, Problem> {

@@ -192,7 +192,23 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["dc", "=x", "dc=a,", ",dc=a", "dc=a,,dc=b", "d c=a", "dc=\\", "dc=\\4", "dc=\\c3", "dc=\"a", "dc=\"a\"b", "dc=a<b", "dc=#0", "dc=#zz", "dc=#16ff61"] {
+        for text in [
+            "dc",
+            "=x",
+            "dc=a,",
+            ",dc=a",
+            "dc=a,,dc=b",
+            "d c=a",
+            "dc=\\",
+            "dc=\\4",
+            "dc=\\c3",
+            "dc=\"a",
+            "dc=\"a\"b",
+            "dc=a<b",
+            "dc=#0",
+            "dc=#zz",
+            "dc=#16ff61",
+        ] {
             assert_eq!(pairs(text), None, "{text}");
         }
         assert_eq!(Dn::parse(&[b'd', b'c', b'=', 0xff]), None);

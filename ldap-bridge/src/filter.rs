@@ -179,7 +179,9 @@ fn extensible(mut body: Reader<'_>) -> Result<Filter, Error> {
     }
     let value = value.ok_or(Error::Malformed("an extensible filter without a value"))?;
     Ok(match description.and_then(Attribute::parse) {
-        Some(attribute) if !in_names && rule.is_none_or(|rule| attribute.rule().is_named(rule)) => equal(attribute, value),
+        Some(attribute) if !in_names && rule.is_none_or(|rule| attribute.rule().is_named(rule)) => {
+            equal(attribute, value)
+        }
         _ => Filter::Undefined,
     })
 }
@@ -196,11 +198,15 @@ impl Filter {
                 Truth::False => Truth::True,
             },
             Filter::Present(attribute) => any(entry, *attribute, |_, _| true),
-            Filter::Equal(attribute, key) => any(entry, *attribute, |found, value| {
-                found.rule().key(value).is_some_and(|found| found == *key)
-            }),
-            Filter::Substrings(attribute, parts) => any(entry, *attribute, |_, value| text(value, |v| parts.match_in(v))),
-            Filter::AtLeast(attribute, bound) => any(entry, *attribute, |_, value| text(value, |v| v >= bound.as_str())),
+            Filter::Equal(attribute, key) => {
+                any(entry, *attribute, |found, value| found.rule().key(value).is_some_and(|found| found == *key))
+            }
+            Filter::Substrings(attribute, parts) => {
+                any(entry, *attribute, |_, value| text(value, |v| parts.match_in(v)))
+            }
+            Filter::AtLeast(attribute, bound) => {
+                any(entry, *attribute, |_, value| text(value, |v| v >= bound.as_str()))
+            }
             Filter::AtMost(attribute, bound) => any(entry, *attribute, |_, value| text(value, |v| v <= bound.as_str())),
             Filter::Undefined => Truth::Undefined,
         }
@@ -341,7 +347,13 @@ pub(crate) mod tests {
             let list = ber::open(out, ber::SEQUENCE);
             let parts: Vec<&str> = value.split('*').collect();
             for (at, part) in parts.iter().enumerate() {
-                let tag = if at == 0 { 0x80 } else if at + 1 == parts.len() { 0x82 } else { 0x81 };
+                let tag = if at == 0 {
+                    0x80
+                } else if at + 1 == parts.len() {
+                    0x82
+                } else {
+                    0x81
+                };
                 if !part.is_empty() {
                     ber::put(out, tag, &unescape(part));
                 }
@@ -530,7 +542,14 @@ pub(crate) mod tests {
 
     fn filters() -> impl Strategy<Value = String> {
         let leaf = prop::sample::select(vec![
-            "(uid=alice)", "(uid=bob)", "(mail=alice@example.org)", "(cn=nobody)", "(foo=x)", "(objectClass=*)", "(cn=*x*)", "(sn>=a)",
+            "(uid=alice)",
+            "(uid=bob)",
+            "(mail=alice@example.org)",
+            "(cn=nobody)",
+            "(foo=x)",
+            "(objectClass=*)",
+            "(cn=*x*)",
+            "(sn>=a)",
         ])
         .prop_map(str::to_owned);
         leaf.prop_recursive(4, 24, 4, |inner| {

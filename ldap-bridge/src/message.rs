@@ -298,10 +298,13 @@ mod tests {
             ("no operation", message(1, |_| {})),
             ("a truncated bind", message(1, |out| ber::put(out, tag::BIND, &[2, 1, 3, 4]))),
             ("octets behind it", [message(1, unbind), vec![0]].concat()),
-            ("garbage for controls", message(1, |out| {
-                unbind(out);
-                ber::put(out, tag::CONTROLS, &[0x30]);
-            })),
+            (
+                "garbage for controls",
+                message(1, |out| {
+                    unbind(out);
+                    ber::put(out, tag::CONTROLS, &[0x30]);
+                }),
+            ),
             ("nothing", Vec::new()),
         ] {
             assert!(matches!(decode(&octets), Err(Error::Malformed(_))), "{why}");

@@ -61,7 +61,9 @@ pub(crate) enum Refusal {
     CriticalControl(String),
     #[error("SASL and other mechanisms are not supported; everything here is public, search without a bind")]
     BindMethod,
-    #[error("a bind DN without a password (RFC 4513 section 5.1.2); leave the bind DN empty, everything here is public")]
+    #[error(
+        "a bind DN without a password (RFC 4513 section 5.1.2); leave the bind DN empty, everything here is public"
+    )]
     UnauthenticatedBind,
     #[error("there are no accounts; leave bind DN and password empty, everything here is public")]
     Credentials,
@@ -79,9 +81,13 @@ pub(crate) enum Refusal {
     FilterTooLarge { elements: usize, depth: usize },
     #[error("there is more than the size limit lets through")]
     SizeLimit,
-    #[error("only {limit} entries for a search that names no mail, uid or cn; search for one, such as (mail=alice@example.org)")]
+    #[error(
+        "only {limit} entries for a search that names no mail, uid or cn; search for one, such as (mail=alice@example.org)"
+    )]
     StrangerLimit { limit: usize },
-    #[error("the search would look at too many entries; search for a mail, uid or cn, such as (mail=alice@example.org)")]
+    #[error(
+        "the search would look at too many entries; search for a mail, uid or cn, such as (mail=alice@example.org)"
+    )]
     TooMuchWork,
     #[error("too many look-ups from your network; wait a moment and ask more slowly")]
     TooManyLookups,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use certdir_directory::{Attribute as Indexed, Entry};
+use certdir_directory::{Attribute as Indexed, Domain, Entry};
 
 use crate::ber::{self, OCTETS, SEQUENCE, SET};
 use crate::dn::Dn;
@@ -104,8 +104,16 @@ impl<'a> Walk<'a, '_> {
 
     fn everything(&mut self) {
         let published = self.view.published;
-        if published.domains().all(|domain| self.offer(Node::Domain(domain))) {
-            let _ = published.entries().all(|entry| self.offer_entry(entry));
+        // Below a domain only its own entries, and those of domains below it, are walked: the budget is for them.
+        let base = match self.base {
+            Node::Domain(base) => Some(base),
+            _ => None,
+        };
+        let within = |domain: &Domain| base.is_none_or(|base| tree::is_at_or_below(&domain.name, &base.name));
+        let mut domains = published.domains().filter(|domain| within(domain));
+        if domains.all(|domain| self.offer(Node::Domain(domain))) {
+            let domains = published.domains().filter(|domain| within(domain));
+            let _ = domains.flat_map(|domain| published.entries_in(&domain.name)).all(|entry| self.offer_entry(entry));
         }
     }
 
@@ -142,7 +150,9 @@ impl<'a> Walk<'a, '_> {
             // The domains are the contexts directly below the root.
             (Node::Root, Node::Domain(_), _) | (Node::Root, _, Scope::Subtree) => true,
             (Node::Root, _, Scope::OneLevel) => false,
-            (Node::Domain(base), Node::Domain(domain), Scope::Subtree) => tree::is_at_or_below(&domain.name, &base.name),
+            (Node::Domain(base), Node::Domain(domain), Scope::Subtree) => {
+                tree::is_at_or_below(&domain.name, &base.name)
+            }
             (Node::Domain(base), Node::Domain(domain), Scope::OneLevel) => {
                 domain.name.as_str().split_once('.').is_some_and(|(_, above)| above == base.name.as_str())
             }
@@ -175,8 +185,9 @@ impl Selection {
                 b"*" => all(false),
                 b"+" => all(true),
                 // "1.1", no attributes, and names unknown here add nothing.
-                name => Attribute::parse(name)
-                    .map_or(0, |a| a.with_subtypes().iter().fold(bit(a), |set, a| set | bit(*a))),
+                name => {
+                    Attribute::parse(name).map_or(0, |a| a.with_subtypes().iter().fold(bit(a), |set, a| set | bit(*a)))
+                }
             }
         }))
     }

@@ -11,7 +11,12 @@ pub(crate) fn generalized(time: UnixTime) -> String {
 /// A change sequence number in the form every LDAP server understands: time, count, server, modification. Count and
 /// modification together hold the Version, so that numbers of one second keep their order and the Version can be read.
 pub(crate) fn csn(time: UnixTime, version: Version) -> String {
-    format!("{}.000000Z#{:06x}#000#{:06x}", Calendar::of(time).digits(), (version >> 24) & 0xff_ffff, version & 0xff_ffff)
+    format!(
+        "{}.000000Z#{:06x}#000#{:06x}",
+        Calendar::of(time).digits(),
+        (version >> 24) & 0xff_ffff,
+        version & 0xff_ffff
+    )
 }
 
 #[cfg(test)]

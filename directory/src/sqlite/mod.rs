@@ -16,7 +16,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite};
+use sqlx::{ConnectOptions, Row, Sqlite};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -49,7 +49,9 @@ impl Sqlite3 {
             // FULL: what was acknowledged survives the loss of power, not only of the process.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY);
+            .busy_timeout(BUSY)
+            // A slow disk is seen in the metrics; a log line with a whole statement helps nobody.
+            .disable_statement_logging();
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await?;
         let reading = options.clone().read_only(true).create_if_missing(false);
@@ -59,7 +61,6 @@ impl Sqlite3 {
 
     /// A connection of its own for a follower: `data_version` counts the commits of others.
     pub(crate) async fn follower(&self) -> Result<SqliteConnection, Error> {
-        use sqlx::ConnectOptions;
         Ok(self.options.connect().await?)
     }
 }

@@ -34,7 +34,9 @@ async fn ldapsearch(server: &Running, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new("ldapsearch");
     command.args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &format!("ldap://{}", server.address)]).args(arguments);
     command.env("LDAPNOINIT", "1");
-    let output = tokio::task::spawn_blocking(move || command.output().expect("ldapsearch (apt install ldap-utils)")).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output().expect("ldapsearch (apt install ldap-utils)"))
+        .await
+        .unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
@@ -43,11 +45,23 @@ async fn ldapsearch_finds_and_is_told() {
     let world = World::new().await;
     let server = start(&world, Options::default()).await;
     for (arguments, code, lines) in [
-        (&["-b", "", "(mail=Alice@example.org)"][..], 0, &["dn: mail=alice@example.org,dc=example,dc=org", "userCertificate;binary:: MII", "cn: Alice Example"][..]),
+        (
+            &["-b", "", "(mail=Alice@example.org)"][..],
+            0,
+            &["dn: mail=alice@example.org,dc=example,dc=org", "userCertificate;binary:: MII", "cn: Alice Example"][..],
+        ),
         (&["-b", "dc=example,dc=org", "(uid=alice)", "userCertificate"], 0, &["userCertificate;binary:: MII"]),
         (&["-b", "", "(mail=nobody@example.org)"], 0, &[]),
-        (&["-b", "", "-s", "base", "(objectClass=*)", "+"], 0, &["namingContexts: dc=example,dc=org", "supportedLDAPVersion: 3"]),
-        (&["-b", "cn=Subschema", "-s", "base", "(objectClass=*)", "attributeTypes"], 0, &["attributeTypes: ( 2.5.4.36 NAME 'userCertificate'"]),
+        (
+            &["-b", "", "-s", "base", "(objectClass=*)", "+"],
+            0,
+            &["namingContexts: dc=example,dc=org", "supportedLDAPVersion: 3"],
+        ),
+        (
+            &["-b", "cn=Subschema", "-s", "base", "(objectClass=*)", "attributeTypes"],
+            0,
+            &["attributeTypes: ( 2.5.4.36 NAME 'userCertificate'"],
+        ),
         (&["-b", "dc=nowhere", "(uid=alice)"], 32, &[]),
         (&["-b", "", "(mail=*)", "mail"], 4, &["mail: "]),
         (&["-b", "", "-z", "2", "(mail=*)", "mail"], 4, &["mail: "]),
@@ -77,8 +91,17 @@ async fn the_ldap3_crate_agrees() {
     let (connection, mut ldap) = LdapConnAsync::new(&format!("ldap://{}", server.address)).await.unwrap();
     let driver = tokio::spawn(async move { connection.drive().await });
     ldap.simple_bind("", "").await.unwrap().success().unwrap();
-    let (entries, _) =
-        ldap.search("DC=Example,DC=Org", Scope::Subtree, "(&(mail=alice@example.org)(objectClass=inetOrgPerson))", vec!["userCertificate", "cn"]).await.unwrap().success().unwrap();
+    let (entries, _) = ldap
+        .search(
+            "DC=Example,DC=Org",
+            Scope::Subtree,
+            "(&(mail=alice@example.org)(objectClass=inetOrgPerson))",
+            vec!["userCertificate", "cn"],
+        )
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     let entry = SearchEntry::construct(entries.into_iter().next().unwrap());
     assert_eq!(entry.dn, "mail=alice@example.org,dc=example,dc=org");
     assert_eq!(entry.attrs["cn"], ["Alice Example"]);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use certdir_directory::{
-    Address, Allowance, Authority, Clock, DomainName, Follower, Outcome, PublishOptions, Reader, Settings, Store, Submission,
-    UnixTime,
+    Address, Allowance, Authority, Clock, DomainName, Follower, Outcome, PublishOptions, Reader, Settings, Store,
+    Submission, UnixTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -62,7 +62,8 @@ impl World {
     pub(crate) async fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).await.unwrap();
-        let (alice, authority) = (certificate(Some("Alice Example"), &["Alice@example.org"], false), certificate(Some("Our CA"), &[], true));
+        let (alice, authority) =
+            (certificate(Some("Alice Example"), &["Alice@example.org"], false), certificate(Some("Our CA"), &[], true));
         let world = World {
             store,
             now: Arc::new(AtomicI64::new(NOW)),
@@ -78,7 +79,9 @@ impl World {
         }
         world.publish(world.alice.clone(), PublishOptions::default()).await;
         world.publish(certificate(Some("Bob Builder"), &["bob@example.org"], false), PublishOptions::default()).await;
-        world.publish(certificate(Some("Carol Müller"), &["carol@sub.example.org"], false), PublishOptions::default()).await;
+        world
+            .publish(certificate(Some("Carol Müller"), &["carol@sub.example.org"], false), PublishOptions::default())
+            .await;
         let of_domain = PublishOptions { domain_certificate: Some(domain("example.org")), ..PublishOptions::default() };
         world.publish(certificate(Some("Gateway"), &[], false), of_domain).await;
         let of_authority = PublishOptions { authority_for: Some(domain("example.org")), ..PublishOptions::default() };
@@ -163,7 +166,8 @@ impl Shown {
         let mut out = format!("dn: {}\n", self.dn);
         for (name, values) in &self.attributes {
             for value in values {
-                let value = if name.ends_with(";binary") { "(a certificate)".into() } else { String::from_utf8_lossy(value) };
+                let value =
+                    if name.ends_with(";binary") { "(a certificate)".into() } else { String::from_utf8_lossy(value) };
                 out.push_str(&format!("{name}: {value}\n"));
             }
         }
@@ -207,7 +211,15 @@ pub(crate) fn message(id: i32, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// A search request; `limit` is its size limit.
-pub(crate) fn search(id: i32, base: &str, scope: Scope, limit: i32, types_only: bool, filter: &[u8], names: &[&str]) -> Vec<u8> {
+pub(crate) fn search(
+    id: i32,
+    base: &str,
+    scope: Scope,
+    limit: i32,
+    types_only: bool,
+    filter: &[u8],
+    names: &[&str],
+) -> Vec<u8> {
     message(id, |out| {
         let operation = ber::open(out, 0x63);
         ber::put(out, OCTETS, base.as_bytes());

@@ -202,9 +202,8 @@ async fn requests_sent_together_are_answered_in_order() {
         order.push((message.integer(INTEGER).unwrap(), message.element().unwrap().0));
         rest = &rest[end..];
     }
-    let want: Vec<(i64, u8)> = (1..=100)
-        .flat_map(|id| if id % 2 == 0 { vec![(id, 0x64), (id, 0x65)] } else { vec![(id, 0x65)] })
-        .collect();
+    let want: Vec<(i64, u8)> =
+        (1..=100).flat_map(|id| if id % 2 == 0 { vec![(id, 0x64), (id, 0x65)] } else { vec![(id, 0x65)] }).collect();
     assert_eq!(order, want, "nothing after the unbind");
     client.session.await.unwrap().unwrap();
 }
@@ -215,7 +214,9 @@ async fn a_lost_store_is_unavailable_and_never_an_empty_success() {
     let world = World::new().await;
     let mut client = world.connect().await;
     world.now.store(NOW + 3_600, Ordering::Relaxed);
-    for (base, filter) in [("", "(mail=alice@example.org)"), ("dc=nowhere", "(uid=x)"), ("", "(mail=nobody@example.org)")] {
+    for (base, filter) in
+        [("", "(mail=alice@example.org)"), ("dc=nowhere", "(uid=x)"), ("", "(mail=nobody@example.org)")]
+    {
         for scope in [Scope::Base, Scope::OneLevel, Scope::Subtree] {
             let answer = client.ask(base, scope, 0, filter, &[]).await;
             assert_eq!((answer.done.code, answer.entries.len()), (52, 0), "{base} {filter} {scope:?}");

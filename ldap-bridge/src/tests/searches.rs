@@ -133,12 +133,40 @@ async fn queries_of_real_clients() {
         ("gpgsm words", "", "(|(sn=*alice ex*)(|(cn=*alice ex*)(mail=*alice ex*)))", &[], 0, &[ALICE]),
         ("gpgsm DN", ALICE, "(objectClass=*)", &[], 0, &[ALICE]),
         ("Thunderbird, one", "dc=example,dc=org", "(mail=alice@example.org)", &["usercertificate;binary"], 2, &[ALICE]),
-        ("Thunderbird, two", "", "(|(mail=Alice@example.org)(mail=bob@example.org))", &["usercertificate;binary"], 4, &[ALICE, BOB]),
+        (
+            "Thunderbird, two",
+            "",
+            "(|(mail=Alice@example.org)(mail=bob@example.org))",
+            &["usercertificate;binary"],
+            4,
+            &[ALICE, BOB],
+        ),
         ("Thunderbird, typing", "", "(|(cn=*ali*-*)(mail=*ali*-*)(sn=*ali*-*))", &["cn", "mail"], 100, &[GATEWAY]),
-        ("Outlook", "", "(&(mail=*)(|(mail=alice*)(|(cn=alice*)(|(sn=alice*)(givenName=alice*)))))", &["cn", "mail", "userSMIMECertificate", "userCertificate"], 100, &[ALICE]),
-        ("SEPPmail", "", "(&(mail=alice@example.org)(userCertificate;binary=*))", &["userCertificate;binary"], 0, &[ALICE]),
+        (
+            "Outlook",
+            "",
+            "(&(mail=*)(|(mail=alice*)(|(cn=alice*)(|(sn=alice*)(givenName=alice*)))))",
+            &["cn", "mail", "userSMIMECertificate", "userCertificate"],
+            100,
+            &[ALICE],
+        ),
+        (
+            "SEPPmail",
+            "",
+            "(&(mail=alice@example.org)(userCertificate;binary=*))",
+            &["userCertificate;binary"],
+            0,
+            &[ALICE],
+        ),
         ("Kopano", "", "(|(mail=*bob@*)(givenName=*bob@*)(sn=*bob@*))", &["userCertificate;binary"], 0, &[BOB]),
-        ("Zimbra", "", "(mail=bob@example.org)", &["userSMIMECertificate", "userCertificate;binary", "userCertificate"], 0, &[BOB]),
+        (
+            "Zimbra",
+            "",
+            "(mail=bob@example.org)",
+            &["userSMIMECertificate", "userCertificate;binary", "userCertificate"],
+            0,
+            &[BOB],
+        ),
         ("DigiCert", "", "(|(objectClass=pkiUser)(objectClass=pkiUserData))", &["cn"], 5, &["5 of them"]),
         ("a binary value", "", "(&(mail=alice@example.org)(userCertificate;binary=\\30\\82\\ff))", &[], 0, &[]),
         ("a quoted address", "", "(mail=\"alice\"@example.org)", &[], 0, &[ALICE]),
@@ -152,7 +180,8 @@ async fn queries_of_real_clients() {
         let mut dns = found.dns();
         dns.sort_unstable();
         assert_eq!((dns, found.done.code), (want.to_vec(), 0), "{who}: {filter}");
-        let wants_certificate = names.is_empty() || names.iter().any(|name| name.to_ascii_lowercase().starts_with("usercert"));
+        let wants_certificate =
+            names.is_empty() || names.iter().any(|name| name.to_ascii_lowercase().starts_with("usercert"));
         for entry in &found.entries {
             let certificates = entry.values("userCertificate;binary");
             assert_eq!(certificates.len(), usize::from(wants_certificate), "{who}: {:?}", entry.names());
@@ -188,7 +217,11 @@ async fn attribute_selections() {
         let found = client.subtree("", "(mail=alice@example.org)", names).await;
         assert_eq!(found.entries[0].names(), want, "{names:?}");
         if want.contains(&"userCertificate;binary") {
-            assert_eq!(found.entries[0].values("userCertificate;binary"), std::slice::from_ref(&world.alice), "{names:?}");
+            assert_eq!(
+                found.entries[0].values("userCertificate;binary"),
+                std::slice::from_ref(&world.alice),
+                "{names:?}"
+            );
         }
     }
     let id = client.number();
