@@ -85,11 +85,18 @@ impl Frontends {
         let mut running = JoinSet::new();
         running.spawn(ending(follower.run(stopped.clone())));
         running.spawn(ending(keep_up(store.clone(), clock.clone(), stopped.clone())));
-        let (view, at, until) = (reader.clone(), clock.clone(), stopped.clone());
-        running.spawn(async move { Ok(self.dns.run(view, at, until).await?) });
-        let (view, at, until, shared) = (reader.clone(), clock.clone(), stopped.clone(), allowance.clone());
-        running.spawn(async move { Ok(self.ldap.run(view, shared, at, until).await?) });
-        running.spawn(async move { Ok(self.http.run(reader, store, allowance, clock, extra, stopped).await?) });
+        // A view that is switched off has nothing to run; one that ends by itself has failed.
+        if !self.dns.addresses().is_empty() {
+            let (view, at, until) = (reader.clone(), clock.clone(), stopped.clone());
+            running.spawn(async move { Ok(self.dns.run(view, at, until).await?) });
+        }
+        if !self.ldap.addresses().is_empty() {
+            let (view, at, until, shared) = (reader.clone(), clock.clone(), stopped.clone(), allowance.clone());
+            running.spawn(async move { Ok(self.ldap.run(view, shared, at, until).await?) });
+        }
+        if !self.http.addresses().is_empty() {
+            running.spawn(async move { Ok(self.http.run(reader, store, allowance, clock, extra, stopped).await?) });
+        }
         output.line(format!("ready version {version}"))?;
         output.document(&serde_json::json!({ "ready": true, "version": version }))?;
 

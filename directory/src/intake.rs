@@ -130,7 +130,7 @@ impl Candidate {
     fn authority_claims(&self, domain: &DomainName) -> Result<Claims, Refusal> {
         let certificate = &self.certificate;
         if !certificate.is_ca() {
-            return Err(Refusal::new("not-a-ca", "it is not a CA's certificate; leave out --authority-for"));
+            return Err(Refusal::new("not-a-ca", "it is not a CA's certificate; leave out --authority"));
         }
         // Several CAs may serve a domain at once; only a renewed certificate of the same CA and key supersedes.
         let key = certificate.subject_key_id().unwrap_or(certificate.sha256());
@@ -149,7 +149,7 @@ impl Candidate {
         if certificate.is_ca() {
             return Err(Refusal::new(
                 "ca-certificate",
-                "it is a CA's certificate, not a person's; to let partners trust the CA, use --authority-for DOMAIN",
+                "it is a CA's certificate, not a person's; to let partners trust the CA, use --authority DOMAIN",
             ));
         }
         let mut purposes = Purposes::default();
