@@ -99,6 +99,19 @@ fn serve_announces_its_listeners_and_stops_on_ctrl_c() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+#[test]
+fn a_view_that_is_switched_off_stops_nothing() {
+    let world = World::hosting(&["example.org"]);
+    let mut command = std::process::Command::new(crate::world::CERTDIR);
+    command.args(["serve", "--dns", "127.0.0.1:0", "--ldap", "none", "--http", "none", "--data"]);
+    let mut server = crate::world::Server::watch(command.arg(&world.data));
+    assert!(!server.lines().iter().any(|line| line.contains("ldap") || line.contains("http")));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(server.is_alive(), "{}", server.said());
+    let answer = server.dig(&["_smimecert.example.org", "SOA"]);
+    assert!(answer.contains("status: NOERROR"), "{answer}");
+}
+
 /// Signatures are made once and kept: a restart, or a second node, shows the same ones.
 #[test]
 fn a_restart_serves_the_same_signatures() {

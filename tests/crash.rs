@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::world::{Server, World, client, many, owner, run, sha256, signal};
@@ -87,7 +87,7 @@ fn is_whole(world: &World, prints: &[String], acknowledged: &BTreeSet<String>) -
 }
 
 /// After the crash the same command finishes the work.
-fn goes_on(world: &World, folder: &PathBuf) {
+fn goes_on(world: &World, folder: &Path) {
     world.certdir(&["publish", folder.to_str().unwrap()]).ok();
     let listed = world.certdir(&["list"]).ok().text();
     assert_eq!(listed.matches("@example.org").count(), PEOPLE);

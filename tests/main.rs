@@ -13,7 +13,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "tests: a panic is how they fail, and they wait on real processes with real deadlines"
+    clippy::cloned_ref_to_slice_refs,
+    reason = "tests: a panic is how they fail, they wait on real processes with real deadlines, and a list is compared with a list"
 )]
 
 mod clock;
