@@ -74,9 +74,11 @@ fn current_purposes(binding: &Binding, all: &[Binding], now: UnixTime) -> Purpos
         .fold(Purposes::default(), Purposes::with)
 }
 
-/// The rank of a certificate in its slot; the digest only makes equal dates independent of the order of arrival.
-pub(crate) fn rank(binding: &Binding) -> (u32, UnixTime, [u8; 32]) {
-    (binding.restored, binding.certificate.not_before, binding.certificate.sha256)
+/// The rank of a certificate in its slot. Many CAs round notBefore to midnight: of two that begin together the one that
+/// ends later wins, then the one that came later.
+pub(crate) fn rank(binding: &Binding) -> (u32, UnixTime, UnixTime, i64) {
+    let certificate = &binding.certificate;
+    (binding.restored, certificate.not_before, certificate.not_after, certificate.id)
 }
 
 /// Newest first: the order in which views show several certificates.
@@ -102,6 +104,13 @@ mod tests {
         let (old, new) = (binding(1, 0, 100 * DAY), binding(2, 10 * DAY, 100 * DAY));
         assert_eq!(states(&mut [old.clone(), new.clone()], 20 * DAY), [State::Superseded, State::Current]);
         assert_eq!(states(&mut [new, old], 20 * DAY), [State::Current, State::Superseded]);
+    }
+
+    #[test]
+    fn of_two_that_begin_together_the_later_end_wins_then_the_later_arrival() {
+        let same_day = [binding(1, 0, 100 * DAY), binding(2, 0, 90 * DAY), binding(3, 0, 100 * DAY)];
+        let expected = [State::Superseded, State::Superseded, State::Current];
+        assert_eq!(states(&mut same_day.clone(), DAY), expected);
     }
 
     #[test]

@@ -167,7 +167,7 @@ const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.ch
      FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
 const VISIBLE_ONLY: &str = " AND b.visible = 1";
 const JOIN_CERTIFICATE: &str = " LEFT JOIN certificate c ON c.id = b.certificate_id";
-const ORDER_ENTRY: &str = " ORDER BY e.id, b.restored DESC, c.not_before DESC, c.sha256 DESC";
+const ORDER_ENTRY: &str = " ORDER BY e.id, b.restored DESC, c.not_before DESC, c.not_after DESC, c.id DESC";
 
 /// Puts the rows of the join together again: those of one entry follow each other.
 #[derive(Default)]

@@ -22,7 +22,7 @@ const SELECT_HISTORY: &str = "SELECT e.address, b.spellings, b.asserted, b.state
 pub(crate) async fn history(connection: &mut SqliteConnection, mailbox: &Address) -> Result<Vec<HistoryRow>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(SELECT_HISTORY);
     query.push(" WHERE e.address = ").push_bind(mailbox.to_string());
-    query.push(" ORDER BY b.restored DESC, c.not_before DESC, c.sha256 DESC");
+    query.push(" ORDER BY b.restored DESC, c.not_before DESC, c.not_after DESC, c.id DESC");
     query.build().fetch_all(connection).await?.iter().map(history_row).collect()
 }
 
