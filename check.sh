@@ -111,8 +111,9 @@ clients() {
     fi
 }
 
+# The map in each lib.rs links to private modules, which are documented here, too.
 documentation() {
-    RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --workspace --no-deps --document-private-items
 }
 
 # cargo-deny adds the advisory database to what tests/house.rs checks by itself (licences, sources, doubled stacks).
