@@ -137,5 +137,5 @@ step 'format' cargo fmt --all --check
 step 'lints' cargo clippy --locked --workspace --all-targets -- -D warnings
 step 'documentation' documentation
 step 'supply chain' supply_chain
-step 'tests' cargo test --locked --workspace
+step 'tests' cargo test --locked --workspace --no-fail-fast
 printf '\ncheck.sh: all passed in %d s\n' $((SECONDS - began))
