@@ -7,12 +7,18 @@ use std::process::Command;
 use crate::dns::{Unbound, is_secure};
 use crate::world::{CERTDIR, DAY, Request, Server, World, client, now, owner, run};
 
-/// The program as it would run that many days from now.
+/// The program as it would run that many days from now. `faketime` itself stays between as a parent that does not pass
+/// signals on, so only what it would set is taken from it.
 fn later(days: i64) -> Command {
-    let mut command = client("faketime");
+    let mut faketime = client("faketime");
+    let set = run(faketime.args(["-f", &format!("{days:+}d"), "env"])).ok().text();
+    let mut command = Command::new(CERTDIR);
+    for name in ["LD_PRELOAD", "FAKETIME"] {
+        let value = set.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        command.env(name, value.unwrap_or_else(|| panic!("faketime sets no {name}: {set}")));
+    }
     // The monotonic clock stays real: time-outs are about waiting, not about dates.
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    command.args(["-f", &format!("{days:+}d"), CERTDIR]);
     command
 }
 
