@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use certdir_certificate::UnixTime;
 
+use crate::connections::network;
+
 /// Sources remembered at once; when full, those that have their whole burst back are forgotten, else everyone is.
 const MAX_SOURCES: usize = 100_000;
 
@@ -14,7 +16,7 @@ const MAX_SOURCES: usize = 100_000;
 pub struct Allowance {
     per_second: u64,
     burst: u64,
-    sources: Mutex<HashMap<u64, Bucket>>,
+    sources: Mutex<HashMap<IpAddr, Bucket>>,
 }
 
 struct Bucket {
@@ -39,7 +41,7 @@ impl Allowance {
                 sources.clear();
             }
         }
-        let bucket = sources.entry(key(source)).or_insert(Bucket { left: self.burst, at: now });
+        let bucket = sources.entry(network(source)).or_insert(Bucket { left: self.burst, at: now });
         bucket.left = refilled(bucket, self.per_second, self.burst, now);
         bucket.at = now;
         if bucket.left == 0 {
@@ -53,15 +55,6 @@ impl Allowance {
 fn refilled(bucket: &Bucket, per_second: u64, burst: u64, now: UnixTime) -> u64 {
     let elapsed = u64::try_from(now.saturating_sub(bucket.at)).unwrap_or(0);
     bucket.left.saturating_add(elapsed.saturating_mul(per_second)).min(burst)
-}
-
-/// IPv6 hosts usually own a /64, so that is what counts as one source; mapped IPv4 counts as IPv4.
-fn key(source: IpAddr) -> u64 {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => u64::from(u32::from(v4)),
-        // The upper 64 bits; an IPv4 key never has bits above 32, a global IPv6 prefix always has.
-        IpAddr::V6(v6) => u64::try_from(u128::from(v6) >> 64).unwrap_or(0),
-    }
 }
 
 #[cfg(test)]

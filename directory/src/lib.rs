@@ -7,7 +7,8 @@
 //! keeps the zone keys.
 //!
 //! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]); views
-//! hold a [`Reader`] and, for their look-ups by strangers, an [`Allowance`] ([`allowance`]). [`error`] is what can go
+//! hold a [`Reader`] and, for their look-ups by strangers, an [`Allowance`] ([`allowance`]) and places for
+//! connections ([`connections`]). [`error`] is what can go
 //! wrong.
 //!
 //! *In the data folder:* `certdir.db` (with `-wal` and `-shm` beside it) is the store; `keys/<zone>.pem` are the zone
@@ -16,6 +17,7 @@
 pub mod allowance;
 pub mod authority;
 mod batch;
+pub mod connections;
 pub mod domain;
 pub mod error;
 pub mod follow;
@@ -34,6 +36,7 @@ pub use allowance::Allowance;
 pub use authority::{Authority, Role, TokenRow};
 pub use certdir_certificate::UnixTime;
 pub use certdir_zones::{Address, DomainName, Name, Usage, Zone};
+pub use connections::{Connections, Place, network};
 pub use domain::{CertData, Hosting, Settings};
 pub use error::Error;
 pub use follow::{Clock, Follower, PublishedCache, Reader};

@@ -46,7 +46,7 @@ async fn a_reissue_supersedes_whatever_the_order_and_nothing_comes_back_unasked(
         for der in order {
             world.publish(der.clone()).await;
         }
-        assert_eq!(world.visible("alice@example.org").await, [new.clone()], "newer first: {newer_first}");
+        assert_eq!(world.visible("alice@example.org").await, std::slice::from_ref(&new), "newer first: {newer_first}");
         let history = world.store.history(&address("alice@example.org"), &Authority::Operator).await.unwrap();
         assert_eq!(history.iter().map(|row| row.state).collect::<Vec<_>>(), [State::Current, State::Superseded]);
 

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use certdir_directory::Clock;
+use certdir_directory::{Clock, Connections};
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::connections::Connections;
 use crate::counters::{Channel, Counters, Tally};
 use crate::view::View;
 use crate::{stream, udp};

@@ -4,14 +4,13 @@
 //! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up, records written
 //! ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. [`frontend`] binds the sockets, starts the
-//! workers and stops them; [`connections`] limits streams; [`counters`] counts.
+//! workers and stops them; [`counters`] counts.
 //!
 //! Transfers and further transports join here: they bring octets to the same [`answer()`].
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
 
 mod answer;
-mod connections;
 mod counters;
 mod frontend;
 mod proofs;

@@ -7,14 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certdir_directory::Clock;
+use certdir_directory::{Clock, Connections};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::{Scratch, Transport, answer};
-use crate::connections::Connections;
 use crate::counters::Tally;
 use crate::view::Latest;
 

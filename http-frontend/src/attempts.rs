@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
-use certdir_directory::UnixTime;
+use certdir_directory::{UnixTime, network};
 
 use crate::problem::Problem;
 
@@ -65,14 +65,6 @@ impl Attempts {
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Window>> {
         // A poisoned lock only means that another thread died while counting.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What counts as one source: an IPv4 address, or an IPv6 /64, which is what a host usually owns.
-pub(crate) fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
-        v4 => v4,
     }
 }
 

@@ -1,26 +1,25 @@
 //! [`Frontend`]: sockets and connections. `axum::serve` sets no limits, so hyper's HTTP/1 connection is driven here.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use certdir_directory::{Allowance, Clock, Reader, Store};
+use certdir_directory::{Allowance, Clock, Connections, Reader, Store};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::attempts::{Attempts, network};
+use crate::attempts::Attempts;
 use crate::metrics::Requests;
 use crate::routes::router;
 use crate::site::{ExtraMetrics, Peer, Site};
@@ -132,43 +131,42 @@ impl Frontend {
             changes: Arc::new(Semaphore::new(self.options.changes)),
         });
         let router = router(site);
-        let gate = Arc::new(Gate::new(&self.options));
+        let Options { connections, connections_per_source, .. } = self.options;
+        let places = Arc::new(Connections::new(connections, connections_per_source));
         let mut accepting = JoinSet::new();
         for (address, listener) in self.listeners {
             let listener = TcpListener::from_std(listener).map_err(|source| Error::Bind { address, source })?;
-            accepting.spawn(accept(listener, router.clone(), gate.clone(), shutdown.clone()));
+            accepting.spawn(accept(listener, router.clone(), places.clone(), shutdown.clone()));
         }
         while accepting.join_next().await.is_some() {}
         Ok(())
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, gate: Arc<Gate>, shutdown: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, router: Router, places: Arc<Connections>, shutdown: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut stop = shutdown.clone();
     loop {
-        // The place comes before the connection: when all are taken, new ones wait in the kernel's queue.
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = async { (gate.place().await, listener.accept().await) } => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            (Some(place), Ok((stream, peer))) => {
-                // Over its share, a source is closed on at once: an answer would cost what the limit saves.
-                if let Some(share) = gate.share(peer.ip()) {
+            Ok((stream, peer)) => {
+                // Over the limit a connection is closed at once: an answer would cost what the limit saves.
+                if let Some(place) = places.admit(peer.ip()) {
                     let (router, shutdown) = (router.clone(), shutdown.clone());
                     connections.spawn(async move {
                         serve(stream, peer.ip(), router, shutdown).await;
-                        drop((place, share));
+                        drop(place);
                     });
                 }
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "accepting an HTTP connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (None, _) => break,
         }
     }
     drop(listener);
@@ -204,73 +202,4 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
     connection.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(GRACE, connection).await;
-}
-
-/// How many connections there are, in all and of each source.
-struct Gate {
-    places: Arc<Semaphore>,
-    per_source: usize,
-    sources: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Gate {
-    fn new(options: &Options) -> Gate {
-        Gate {
-            places: Arc::new(Semaphore::new(options.connections)),
-            per_source: options.connections_per_source,
-            sources: Mutex::default(),
-        }
-    }
-
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
-    }
-
-    fn share(self: &Arc<Gate>, source: IpAddr) -> Option<Share> {
-        let source = network(source);
-        // A poisoned lock only means that another thread died while counting.
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_default();
-        if *count >= self.per_source {
-            return None;
-        }
-        *count += 1;
-        Some(Share { gate: self.clone(), source })
-    }
-}
-
-/// One connection's part of its source's share; given back when dropped.
-struct Share {
-    gate: Arc<Gate>,
-    source: IpAddr,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut sources = self.gate.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.source);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_has_its_share_and_gives_it_back() {
-        let gate = Arc::new(Gate::new(&Options { connections_per_source: 2, ..Options::default() }));
-        let source: IpAddr = "192.0.2.1".parse().unwrap();
-        let (one, two) = (gate.share(source).unwrap(), gate.share(source).unwrap());
-        assert!(gate.share(source).is_none());
-        assert!(gate.share("192.0.2.2".parse().unwrap()).is_some(), "another source has its own");
-        drop(one);
-        assert!(gate.share(source).is_some());
-        drop(two);
-        assert!(gate.sources.lock().unwrap().is_empty());
-    }
 }

@@ -1,11 +1,10 @@
 //! The listening side: sockets, the limits on connections, and the end of all of them.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
-use certdir_directory::{Allowance, Clock, Reader};
+use certdir_directory::{Allowance, Clock, Connections, Place, Reader};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -86,18 +85,19 @@ impl Frontend {
         clock: Clock,
         shutdown: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let gate = Arc::new(Gate { options: self.options, metrics: self.metrics, open: Mutex::default() });
+        let Options { connections, connections_per_source, idle } = self.options;
+        let connections = Arc::new(Connections::new(connections, connections_per_source));
         let service = Arc::new(Service {
             published: Box::new(move || reader.published()),
             allowance,
             clock,
-            metrics: gate.metrics.clone(),
-            idle: gate.options.idle,
+            metrics: self.metrics,
+            idle,
         });
         let mut accepting = JoinSet::new();
         for (_, listener) in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Listener)?;
-            accepting.spawn(accept(listener, Arc::clone(&service), Arc::clone(&gate), shutdown.clone()));
+            accepting.spawn(accept(listener, Arc::clone(&service), Arc::clone(&connections), shutdown.clone()));
         }
         accepting.join_all().await;
         Ok(())
@@ -107,7 +107,7 @@ impl Frontend {
 async fn accept(
     listener: tokio::net::TcpListener,
     service: Arc<Service>,
-    gate: Arc<Gate>,
+    connections: Arc<Connections>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut sessions = JoinSet::new();
@@ -126,7 +126,7 @@ async fn accept(
                 continue;
             }
         };
-        let Some(pass) = gate.enter(source) else {
+        let Some(pass) = Pass::new(&connections, &service.metrics, source) else {
             let mut notice = Vec::new();
             message::put_notice(&mut notice, &Refusal::TooManyConnections);
             // A fresh socket takes these few octets at once; if not, the peer just sees the end.
@@ -149,91 +149,32 @@ async fn accept(
     let _ = tokio::time::timeout(GRACE, finished).await;
 }
 
-/// Counts connections by source.
-struct Gate {
-    options: Options,
-    metrics: Metrics,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    total: usize,
-    by_source: HashMap<IpAddr, usize>,
-}
-
-/// The right to one connection, given back when dropped.
+/// A place for a session, counted in the metrics until it is dropped.
 struct Pass {
-    gate: Arc<Gate>,
-    source: IpAddr,
+    metrics: Metrics,
+    _place: Place,
 }
 
-impl Gate {
-    fn enter(self: &Arc<Gate>, source: IpAddr) -> Option<Pass> {
-        let source = network_of(source);
-        // A poisoned lock only means that another thread died while counting; the counts stay usable.
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.by_source.get(&source).copied().unwrap_or_default();
-        if open.total >= self.options.connections || here >= self.options.connections_per_source {
-            self.metrics.refused();
+impl Pass {
+    fn new(connections: &Arc<Connections>, metrics: &Metrics, source: IpAddr) -> Option<Pass> {
+        let Some(place) = connections.admit(source) else {
+            metrics.refused();
             return None;
-        }
-        open.by_source.insert(source, here + 1);
-        open.total += 1;
-        self.metrics.opened();
-        Some(Pass { gate: Arc::clone(self), source })
+        };
+        metrics.opened();
+        Some(Pass { metrics: metrics.clone(), _place: place })
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
-        self.gate.metrics.closed();
-        open.total -= 1;
-        if let Some(here) = open.by_source.get_mut(&self.source) {
-            *here -= 1;
-            if *here == 0 {
-                open.by_source.remove(&self.source);
-            }
-        }
-    }
-}
-
-/// What counts as one source: IPv6 hosts usually own a /64.
-fn network_of(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        self.metrics.closed();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn gate(connections: usize, connections_per_source: usize) -> Arc<Gate> {
-        let options = Options { connections, connections_per_source, ..Options::default() };
-        Arc::new(Gate { options, metrics: Metrics::default(), open: Mutex::default() })
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn passes_are_limited_in_all_and_by_source_and_come_back() {
-        let gate = gate(3, 2);
-        let one = gate.enter(ip("2001:db8::1")).unwrap();
-        let _two = gate.enter(ip("2001:db8::2")).unwrap();
-        assert!(gate.enter(ip("2001:db8::3")).is_none(), "the same /64");
-        let three = gate.enter(ip("::ffff:192.0.2.1")).unwrap();
-        assert!(gate.enter(ip("192.0.2.2")).is_none(), "full");
-        drop(three);
-        let _four = gate.enter(ip("192.0.2.1")).unwrap();
-        drop(one);
-        let _five = gate.enter(ip("2001:db8::4")).unwrap();
-        assert_eq!(gate.open.lock().unwrap().by_source.len(), 2, "forgotten when none is left");
-    }
 
     #[test]
     fn an_address_in_use_is_named() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use certdir_certificate::UnixTime;
+use certdir_certificate::{Calendar, UnixTime};
 use serde::{Serialize, Serializer};
 
 use crate::outcome::{Candidate, Level, Match};
@@ -177,7 +177,7 @@ impl fmt::Display for Trace {
             let (dnssec, outcome) = (q.dnssec.code(), a.outcome);
             writeln!(f, "  {outcome}, {dnssec}: {}", q.message)?;
             let from = if a.cached { "from the cache, learned" } else { "learned" };
-            writeln!(f, "  {from} {}, good until {}", Utc(q.asked_at), Utc(a.until))?;
+            writeln!(f, "  {from} {}, good until {}", Calendar::of(q.asked_at), Calendar::of(a.until))?;
             for alias in &q.aliases {
                 writeln!(f, "  led to {alias}")?;
             }
@@ -197,50 +197,12 @@ impl fmt::Display for Trace {
                 writeln!(f, "  subject {subject}; issuer {issuer}; serial {serial}")?;
             }
             if let (Some(from), Some(to)) = (c.not_before, c.not_after) {
-                writeln!(f, "  valid from {} to {}", Utc(from), Utc(to))?;
+                writeln!(f, "  valid from {} to {}", Calendar::of(from), Calendar::of(to))?;
             }
             if let Some(sha256) = &c.sha256 {
                 writeln!(f, "  sha256 {sha256}")?;
             }
         }
-        writeln!(f, "look again at {}", Utc(self.look_again))
-    }
-}
-
-/// A time as `2026-11-22T07:38:39Z`, in the proleptic Gregorian calendar.
-struct Utc(UnixTime);
-
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
-        // Days since 0000-03-01, so that a leap day ends a year; an era is 400 years.
-        let shifted = days.saturating_add(719_468);
-        let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_readable() {
-        for (t, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_333_119, "2026-11-22T07:38:39Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (-1, "1969-12-31T23:59:59Z"),
-        ] {
-            assert_eq!(Utc(t).to_string(), text);
-        }
+        writeln!(f, "look again at {}", Calendar::of(self.look_again))
     }
 }

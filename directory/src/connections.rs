@@ -1,12 +1,12 @@
-//! How many stream connections there are, in all and per source.
+//! [`Connections`]: how many stream connections a front end has, in all and per source, and what counts as one source.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Open connections of all workers.
+/// Open connections of all workers of a front end.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub struct Connections {
     total: usize,
     per_source: usize,
     open: Mutex<Open>,
@@ -20,13 +20,14 @@ struct Open {
 
 impl Connections {
     /// Limits: all connections, and those of one source.
-    pub(crate) fn new(total: usize, per_source: usize) -> Connections {
+    pub fn new(total: usize, per_source: usize) -> Connections {
         Connections { total, per_source, open: Mutex::default() }
     }
 
     /// Takes a place for a connection from `peer`; it is given back when dropped. `None` when a limit is reached.
-    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let source = source(peer);
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let source = network(peer);
+        // A poisoned lock only means that another thread died while counting; the counts stay usable.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_source = open.by_source.get(&source).copied().unwrap_or(0);
         if open.total >= self.total || of_source >= self.per_source {
@@ -38,17 +39,17 @@ impl Connections {
     }
 }
 
-/// An IPv4 address; of an IPv6 address the /64, which is what one site has at least.
-fn source(peer: IpAddr) -> IpAddr {
+/// What counts as one source: an IPv4 address; of an IPv6 address the /64, which is what a host usually owns.
+pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,
     }
 }
 
-/// The place of one open connection.
+/// The place of one open connection, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     connections: Arc<Connections>,
     source: IpAddr,
 }
