@@ -18,6 +18,11 @@ dnssec-verify    bind9-utils
 kzonecheck       knot-dnssecutils
 ldns-verify-zone ldnsutils
 unbound          unbound
+nsd              nsd
+named-checkconf  bind9-utils
+dnssec-signzone  bind9-utils
+dnssec-keygen    bind9-utils
+dnssec-dsfromkey bind9-utils
 ldapsearch       ldap-utils
 gpgsm            gpgsm
 gpgconf          gpgconf

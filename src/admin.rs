@@ -78,6 +78,13 @@ fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
         status.settings.ttl,
         if status.settings.lower_case { "published" } else { "not published" }
     ))?;
+    if status.settings.hosting == Hosting::Mail {
+        output.line(format!(
+            "\nThe whole of {} is answered from here. It has no other records yet (MX, A, TXT): delegate a name of its own, \
+             such as direct.{0}, not the domain that people's mail arrives at.",
+            status.name
+        ))?;
+    }
     output.line("\nThe parent zone needs:")?;
     for record in status.ns.iter().chain([&status.ds]) {
         output.line(format!("  {record}"))?;

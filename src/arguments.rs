@@ -29,6 +29,9 @@ pub(crate) struct Everywhere {
     /// A TOML file; every key is also a flag or a CERTDIR_… variable, and both win over the file.
     #[arg(long, global = true, value_name = "FILE", env = "CERTDIR_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Whether the data folder was named by flag.
+    #[arg(skip)]
+    pub(crate) data_named: bool,
     /// JSON on standard output, a document a line; errors as JSON on standard error.
     #[arg(long, global = true)]
     pub(crate) json: bool,

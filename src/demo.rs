@@ -1,6 +1,6 @@
 //! `certdir demo`: sample domains, people and certificates from nothing, on loopback, and the lines that show them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use certdir_directory::{Authority, DomainName, PublishOptions, Settings, Store, Submission, UnixTime};
 use certdir_zones::smimea_owner;
@@ -21,14 +21,13 @@ const PEOPLE: [&str; 4] = ["Alice@example.org", "bob@example.org", "hugh@example
 const WITH_DOMAIN_CERTIFICATE: &str = "example.org";
 const DOMAINS: [&str; 2] = [WITH_DOMAIN_CERTIFICATE, "example.net"];
 const DAY: i64 = 86_400;
-/// The folder where nothing else is said.
-const DEFAULT_DATA: &str = "certdir-data";
 
 /// Makes the sample and serves it.
 pub(crate) async fn demo(everywhere: &Everywhere, listen: Listen) -> Result<Exit, Error> {
     let output = Output { json: everywhere.json };
-    // Never the folder of a real directory by accident: without --data a folder that is removed at the end.
-    let temporary = (everywhere.data == Path::new(DEFAULT_DATA)).then(tempfile::tempdir).transpose()?;
+    // Never the folder of a real directory by accident, be it named by a variable or the configuration: without --data a
+    // folder that is removed at the end.
+    let temporary = (!everywhere.data_named).then(tempfile::tempdir).transpose()?;
     let data = temporary.as_ref().map_or(everywhere.data.clone(), |folder| folder.path().join("demo"));
     let frontends = Frontends::bind(&listen).await?;
     let store = Store::open(&data).await?;

@@ -195,6 +195,8 @@ pub(crate) async fn zone(everywhere: &Everywhere, command: ZoneCommand) -> Resul
         output.line(status.dnskey)?;
         return Ok(Exit::Done);
     }
+    // Where no server runs, nobody else renews signatures.
+    while store.keep_up(now()).await? {}
     let (_, reader) = Follower::start(&store, clock()).await?;
     let published = reader.published()?;
     let missing = || certdir_directory::Error::UnknownDomain(domain.clone());

@@ -22,6 +22,7 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
@@ -35,7 +36,10 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("CERTDIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let parsed = match config::matches(Arguments::command(), arguments) {
-        Ok(Ok(matches)) => Arguments::from_arg_matches(&matches),
+        Ok(Ok(matches)) => Arguments::from_arg_matches(&matches).map(|mut parsed| {
+            parsed.everywhere.data_named = matches.value_source("data") == Some(ValueSource::CommandLine);
+            parsed
+        }),
         Ok(Err(error)) => Err(error),
         Err(error) => return fail(&error, json),
     };
@@ -89,7 +93,8 @@ fn fail(error: &Error, json: bool) -> ExitCode {
     if json {
         eprintln!("{}", serde_json::json!({ "error": { "code": error.code(), "message": error.to_string() } }));
     } else {
-        eprintln!("certdir: {error}");
+        // One line, whatever an outside name in it holds.
+        eprintln!("certdir: {}", output::plain(&error.to_string()).replace('\n', " "));
     }
     ExitCode::from(1)
 }

@@ -26,7 +26,11 @@ impl Output {
     /// A line whatever was asked for.
     pub(crate) fn always(self, text: impl AsRef<str>) -> Result<(), Error> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", text.as_ref())?;
+        if self.json {
+            writeln!(out, "{}", text.as_ref())?;
+        } else {
+            writeln!(out, "{}", plain(text.as_ref()))?;
+        }
         Ok(out.flush()?)
     }
 
@@ -39,6 +43,16 @@ impl Output {
     }
 }
 
+/// Text for a terminal: what would steer it, or hide or reorder what is shown, is written as an escape. File names, subjects
+/// and addresses come from others.
+pub(crate) fn plain(text: &str) -> String {
+    let hides = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|c| if hides(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
 /// A moment for people, in UTC.
 pub(crate) fn date(at: UnixTime) -> String {
     Calendar::of(at).to_string()
@@ -47,4 +61,15 @@ pub(crate) fn date(at: UnixTime) -> String {
 /// The first half of a digest's hexadecimal: enough to tell certificates apart.
 pub(crate) fn short(sha256: &str) -> &str {
     sha256.get(..16).unwrap_or(sha256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        assert_eq!(plain("a\tzoë\n"), "a\tzoë\n");
+        assert_eq!(plain("a\u{1b}[31mb\r\u{202e}"), "a\\u{1b}[31mb\\u{d}\\u{202e}");
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::arguments::{Everywhere, Publish, Withdraw};
 use crate::clock::now;
 use crate::error::{Error, Exit};
-use crate::output::{Output, short};
+use crate::output::{Output, plain, short};
 use crate::reading::{Certificates, Found};
 use crate::remote::Directory;
 
@@ -157,10 +157,11 @@ fn line(item: &Item, dry_run: bool) -> String {
     let sha256 = item.sha256.as_deref().map(short).unwrap_or("-");
     let would = if dry_run { "would be " } else { "" };
     let mut text = format!("{would}{} {sha256} {}", item.outcome.as_str(), item.addresses.join(" "));
-    match (item.version, dry_run) {
-        (Some(version), false) => text.push_str(&format!(" (version {version})")),
-        _ if item.outcome == Outcome::Published => {}
-        _ => text.push_str(&format!(" ({})", item.message)),
+    let message = (item.outcome != Outcome::Published).then(|| item.message.clone());
+    let version = item.version.filter(|_| !dry_run).map(|version| format!("version {version}"));
+    let notes: Vec<String> = message.into_iter().chain(version).collect();
+    if !notes.is_empty() {
+        text.push_str(&format!(" ({})", notes.join("; ")));
     }
     text.push('\n');
     for warning in &item.warnings {
@@ -174,7 +175,8 @@ fn print_refused(output: Output, origin: &str, code: &str, message: &str) -> Res
     if output.json {
         return output.document(&json!({ "origin": origin, "outcome": "refused", "code": code, "message": message }));
     }
-    eprintln!("refused {origin}: {message} ({code})");
+    let text = format!("refused {origin}: {message} ({code})");
+    eprintln!("{}", plain(&text).replace('\n', "\\u{a}"));
     Ok(())
 }
 

@@ -32,17 +32,48 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Looks at what the paths are. Errors: one of them does not exist.
+    /// Looks at what the paths are. Errors: one of them does not exist. What cannot be used below a folder is only named.
     pub(crate) fn of(paths: &[PathBuf]) -> Result<Certificates, Error> {
-        let mut files = VecDeque::new();
+        let mut all = Certificates { files: VecDeque::new(), ready: VecDeque::new() };
         for path in paths {
-            if path.as_os_str() == "-" {
-                files.push_back(path.clone());
+            if path.as_os_str() != "-" && std::fs::metadata(path).map_err(|source| Error::file(path, source))?.is_dir()
+            {
+                all.walk(path, 0);
             } else {
-                collect(path, 0, &mut files)?;
+                all.files.push_back(path.clone());
             }
         }
-        Ok(Certificates { files, ready: VecDeque::new() })
+        Ok(all)
+    }
+
+    /// Files of a folder and of those below it, by name; hidden ones are left out.
+    fn walk(&mut self, folder: &Path, depth: usize) {
+        if depth == MAX_DEPTH {
+            return self.bad(folder, "folders are nested too deeply");
+        }
+        let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => return self.bad(folder, &error.to_string()),
+        };
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => self.walk(&path, depth + 1),
+                Ok(found) if found.is_file() => self.files.push_back(path),
+                // Reading a pipe or a device might never end.
+                Ok(_) => self.bad(&path, "it is not a file"),
+                Err(error) => self.bad(&path, &error.to_string()),
+            }
+        }
+    }
+
+    fn bad(&mut self, path: &Path, message: &str) {
+        self.ready.push_back(Found::Bad { origin: path.display().to_string(), code: "file", message: message.into() });
     }
 }
 
@@ -58,26 +89,6 @@ impl Iterator for Certificates {
             self.ready = read(&file);
         }
     }
-}
-
-/// Files of a folder and of those below it, by name; hidden ones are left out.
-fn collect(path: &Path, depth: usize, files: &mut VecDeque<PathBuf>) -> Result<(), Error> {
-    let at = |source| Error::file(path, source);
-    if !std::fs::metadata(path).map_err(at)?.is_dir() {
-        files.push_back(path.to_path_buf());
-        return Ok(());
-    }
-    if depth == MAX_DEPTH {
-        return Err(Error::Usage(format!("{}: folders are nested too deeply", path.display())));
-    }
-    let mut entries = std::fs::read_dir(path).map_err(at)?.collect::<Result<Vec<_>, _>>().map_err(at)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            collect(&entry.path(), depth + 1, files)?;
-        }
-    }
-    Ok(())
 }
 
 fn read(path: &Path) -> VecDeque<Found> {

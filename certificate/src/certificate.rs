@@ -84,6 +84,11 @@ impl Certificate {
         &self.facts.names.addresses
     }
 
+    /// Whether it names any address or domain at all, also one that is no name for a mailbox or a host, such as a wildcard.
+    pub fn names_somebody(&self) -> bool {
+        self.facts.names.somebody
+    }
+
     /// The domains that the certificate is for: each dNSName and each common name that looks like a domain, and the
     /// domains whose confidentiality authority it names (RFC 3183). In ASCII lower case, sorted, each one once.
     pub fn domains(&self) -> &[String] {

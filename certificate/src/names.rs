@@ -46,12 +46,14 @@ pub(crate) struct Names {
     pub(crate) addresses: Vec<MailName>,
     pub(crate) domains: Vec<String>,
     pub(crate) common_name: Option<String>,
+    /// There is an address, or a dNSName of whatever form.
+    pub(crate) somebody: bool,
 }
 
 impl Names {
     /// `alternative` is the contents of the subject alternative name extension.
     pub(crate) fn read(subject: &DistinguishedName<'_>, alternative: Option<&[u8]>) -> Result<Names, Error> {
-        let mut found = Found { addresses: Vec::new(), domains: BTreeSet::new() };
+        let mut found = Found { addresses: Vec::new(), domains: BTreeSet::new(), dns_names: 0 };
         if let Some(alternative) = alternative {
             found
                 .read_alternative(alternative)
@@ -63,7 +65,8 @@ impl Names {
         if found.addresses.len() + found.domains.len() > MAX_NAMES {
             return Err(Error::TooManyNames { limit: MAX_NAMES });
         }
-        Ok(Names { addresses: found.addresses, domains: found.domains.into_iter().collect(), common_name })
+        let somebody = !found.addresses.is_empty() || !found.domains.is_empty() || found.dns_names > 0;
+        Ok(Names { addresses: found.addresses, domains: found.domains.into_iter().collect(), common_name, somebody })
     }
 }
 
@@ -75,6 +78,8 @@ struct Found {
     addresses: Vec<MailName>,
     /// In ASCII lower case, so that each domain is there once.
     domains: BTreeSet<String>,
+    /// How many dNSNames there are, with those that are left out of `domains`.
+    dns_names: usize,
 }
 
 impl Found {
@@ -96,7 +101,10 @@ impl Found {
             let name = names.next()?;
             match name.tag {
                 RFC822_NAME => self.add_address(ia5(name.value)?, MailNameSource::Rfc822Name)?,
-                DNS_NAME => self.add_domain(ia5(name.value)?),
+                DNS_NAME => {
+                    self.dns_names += 1;
+                    self.add_domain(ia5(name.value)?);
+                }
                 OTHER_NAME => {
                     if let Some(text) = smtp_utf8_mailbox(&name)? {
                         self.add_address(text, MailNameSource::SmtpUtf8Mailbox)?;

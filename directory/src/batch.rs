@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::rdata::smimea;
+use certdir_zones::rrset::MAX_RRSET;
 use certdir_zones::{Address, DomainName, ZoneKey};
 use data_encoding::HEXLOWER;
 
@@ -19,6 +20,9 @@ use crate::published::Version;
 use crate::records::{self, Term};
 use crate::report::{Item, Outcome, Refusal};
 use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
+
+/// Seconds after which upkeep of a mailbox that failed is tried again.
+const UPKEEP_RETRY: i64 = 600;
 
 /// The rows of one transaction.
 pub(crate) struct Batch {
@@ -66,36 +70,34 @@ impl Batch {
         candidate: &Candidate,
         claims: Claims,
         restore: bool,
+        may_publish: &dyn Fn(&DomainName) -> bool,
     ) -> Result<Item, Error> {
         let certificate = &candidate.certificate;
         let mut item = item(origin, certificate);
         item.warnings = claims.warnings.clone();
         let row = self.certificate_row(certificate, &claims);
+        let aliases = self.aliases(&claims);
+        let touched = claims.mailboxes.keys().chain(aliases.iter().map(|(alias, _)| alias));
         let before: Vec<(Address, Option<Loaded>)> =
-            claims.mailboxes.keys().map(|mailbox| (mailbox.clone(), self.entries.get(mailbox).cloned())).collect();
+            touched.map(|mailbox| (mailbox.clone(), self.entries.get(mailbox).cloned())).collect();
         let (version, logged) = (self.version, self.publications.len());
-        let mut outcomes = Vec::new();
-        for (mailbox, spelled) in &claims.mailboxes {
-            match self.bind(mailbox, spelled, &row, &claims, restore) {
-                Ok((outcome, hint)) => {
-                    outcomes.push(outcome);
-                    item.warnings.extend(hint);
+        let outcomes = match self.bind_all(&row, &claims, aliases, restore, may_publish, &mut item) {
+            Ok(outcomes) => outcomes,
+            Err(Error::Zones(error @ certdir_zones::Error::RrsetTooLarge { .. })) => {
+                // Nothing of a certificate that does not fit a DNS message is kept.
+                for (mailbox, old) in before {
+                    match old {
+                        Some(old) => self.entries.insert(mailbox, old),
+                        None => self.entries.remove(&mailbox),
+                    };
                 }
-                Err(Error::Zones(error @ certdir_zones::Error::RrsetTooLarge { .. })) => {
-                    // Nothing of a certificate that does not fit a DNS message is kept.
-                    for (mailbox, old) in before {
-                        match old {
-                            Some(old) => self.entries.insert(mailbox, old),
-                            None => self.entries.remove(&mailbox),
-                        };
-                    }
-                    self.version = version;
-                    self.publications.truncate(logged);
-                    return Ok(refused(item, &Refusal::new("too-large", error.to_string())));
-                }
-                Err(error) => return Err(error),
+                self.version = version;
+                self.publications.truncate(logged);
+                item.warnings.clear();
+                return Ok(refused(item, &Refusal::new("too-large", error.to_string())));
             }
-        }
+            Err(error) => return Err(error),
+        };
         if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) && !self.certificates.contains_key(&row.sha256)
         {
             self.certificates.insert(row.sha256, row.clone());
@@ -109,6 +111,64 @@ impl Batch {
         item.version = (self.version > version).then_some(self.version);
         item.message = message(item.outcome).into();
         Ok(item)
+    }
+
+    /// Binds a certificate to its mailboxes, and to the aliases of a certificate that it supersedes there.
+    fn bind_all(
+        &mut self,
+        row: &Arc<CertificateRow>,
+        claims: &Claims,
+        aliases: Vec<(Address, Binding)>,
+        restore: bool,
+        may_publish: &dyn Fn(&DomainName) -> bool,
+        item: &mut Item,
+    ) -> Result<Vec<Outcome>, Error> {
+        let mut outcomes = Vec::new();
+        for (mailbox, spelled) in &claims.mailboxes {
+            let (outcome, hint) = self.bind(mailbox, spelled, row, claims, restore)?;
+            outcomes.push(outcome);
+            item.warnings.extend(hint);
+        }
+        for (alias, old) in aliases {
+            let superseded = |loaded: &Loaded| {
+                loaded
+                    .row
+                    .bindings
+                    .iter()
+                    .any(|b| b.certificate.id == old.certificate.id && b.state == State::Superseded)
+            };
+            let follows = old.slot == claims.slot
+                && claims.mailboxes.keys().any(|mailbox| self.entries.get(mailbox).is_some_and(superseded));
+            if follows && may_publish(alias.domain()) {
+                let spelled = Spelled { spellings: old.spellings.iter().cloned().collect(), asserted: true };
+                self.bind(&alias, &spelled, row, claims, false)?;
+                item.warnings
+                    .push(format!("its alias {alias} follows the reissue, as the publisher asserted it before"));
+            } else if follows {
+                item.warnings.push(format!(
+                    "its alias {alias} still shows the certificate before: the token is not for its domain"
+                ));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Mailboxes that show, on the publisher's word, a certificate that one of the claimed mailboxes shows.
+    fn aliases(&self, claims: &Claims) -> Vec<(Address, Binding)> {
+        let shown = claims.mailboxes.keys().filter_map(|mailbox| self.entries.get(mailbox));
+        let shown: Vec<i64> = shown
+            .flat_map(|loaded| loaded.row.bindings.iter())
+            .filter(|b| b.visible)
+            .map(|b| b.certificate.id)
+            .collect();
+        let others = self.entries.iter().filter(|(mailbox, _)| !claims.mailboxes.contains_key(*mailbox));
+        let mut aliases: Vec<(Address, Binding)> = others
+            .flat_map(|(mailbox, loaded)| loaded.row.bindings.iter().map(move |binding| (mailbox, binding)))
+            .filter(|(_, binding)| binding.asserted && binding.visible && shown.contains(&binding.certificate.id))
+            .map(|(mailbox, binding)| (mailbox.clone(), binding.clone()))
+            .collect();
+        aliases.sort_by(|(one, _), (other, _)| one.cmp(other));
+        aliases
     }
 
     /// Binds a certificate to a mailbox and settles what follows.
@@ -133,6 +193,7 @@ impl Batch {
                 records: Vec::new(),
                 refresh_at: None,
                 due_at: None,
+                spellings: Vec::new(),
                 bindings: Vec::new(),
             },
             dirty: false,
@@ -162,22 +223,30 @@ impl Batch {
                     return Ok((Outcome::Unchanged, None));
                 }
             }
-            None => bindings.push(Binding {
-                certificate: certificate.clone(),
-                spellings: spelled.spellings.iter().cloned().collect(),
-                asserted: spelled.asserted,
-                purposes: claims.purposes,
-                slot: claims.slot.clone(),
-                restored: if restore { restored } else { 0 },
-                state: State::Current,
-                visible: false,
-                added_at: now,
-                added_version: self.version + 1,
-                ended_at: None,
-                reason: None,
-            }),
+            None => {
+                let inherited = lifecycle::inherited(bindings, &claims.slot, certificate.not_before);
+                bindings.push(Binding {
+                    certificate: certificate.clone(),
+                    spellings: spelled.spellings.iter().cloned().collect(),
+                    asserted: spelled.asserted,
+                    purposes: claims.purposes,
+                    slot: claims.slot.clone(),
+                    restored: if restore { restored } else { inherited },
+                    state: State::Current,
+                    visible: false,
+                    added_at: now,
+                    added_version: self.version + 1,
+                    ended_at: None,
+                    reason: None,
+                });
+            }
         }
-        self.settle(mailbox)?;
+        self.settle(mailbox, &[certificate.sha256])?;
+        // Whatever becomes visible later, by itself, must fit as well.
+        let octets = self.entries.get(mailbox).map_or(0, |loaded| lifecycle::largest(&loaded.row.bindings));
+        if octets > MAX_RRSET {
+            return Err(certdir_zones::Error::RrsetTooLarge { octets, limit: MAX_RRSET }.into());
+        }
         let bound = self
             .entries
             .get(mailbox)
@@ -221,7 +290,8 @@ impl Batch {
         if taken.is_empty() {
             return Ok(Vec::new());
         }
-        self.settle(mailbox)?;
+        let subjects: Vec<[u8; 32]> = taken.iter().map(|certificate| certificate.sha256).collect();
+        self.settle(mailbox, &subjects)?;
         let mut items = Vec::new();
         for certificate in taken {
             let version = self.record(mailbox, domain_id, Action::Withdrawn, &certificate.sha256, reason)?;
@@ -242,52 +312,36 @@ impl Batch {
 
     /// Upkeep of one mailbox: certificates begin and end, signatures are renewed.
     pub(crate) fn keep_up(&mut self, mailbox: &Address) -> Result<(), Error> {
-        let Some(loaded) = self.entries.get(mailbox) else { return Ok(()) };
-        let before: Vec<([u8; 32], State)> =
-            loaded.row.bindings.iter().map(|b| (b.certificate.sha256, b.state)).collect();
-        let domain_id = loaded.row.domain_id;
-        if loaded.row.refresh_at.is_some_and(|at| at <= self.now)
-            && let Some(loaded) = self.entries.get_mut(mailbox)
-        {
+        let now = self.now;
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
+        if loaded.row.refresh_at.is_some_and(|at| at <= now) {
             // No signatures, so `settle` makes new ones.
             loaded.row.records.clear();
         }
-        self.settle(mailbox)?;
-        let Some(loaded) = self.entries.get(mailbox) else { return Ok(()) };
-        let changed: Vec<([u8; 32], Action)> = loaded
-            .row
-            .bindings
-            .iter()
-            .filter_map(|b| {
-                let (_, old) = before.iter().find(|(sha256, _)| *sha256 == b.certificate.sha256)?;
-                let action = match (old, b.state) {
-                    (old, new) if *old == new => return None,
-                    (_, State::Expired) => Action::Expired,
-                    (State::Staged, State::Current) if b.visible => Action::Published,
-                    (State::Staged, State::Current) => Action::Kept,
-                    (State::Staged, State::Superseded) => Action::Superseded,
-                    // What another one superseded is told by that one's own row.
-                    _ => return None,
-                };
-                Some((b.certificate.sha256, action))
-            })
-            .collect();
-        for (sha256, action) in changed {
-            self.record(mailbox, domain_id, action, &sha256, None)?;
-        }
+        let before = loaded.clone();
+        let (version, logged) = (self.version, self.publications.len());
+        let Err(error) = self.settle(mailbox, &[]) else { return Ok(()) };
+        // One mailbox must not keep all others from being kept up: it stays as it is, and is tried again later.
+        tracing::error!(code = error.code(), %mailbox, "upkeep: {error}");
+        self.version = version;
+        self.publications.truncate(logged);
+        let mut row = before.row;
+        row.due_at = row.due_at.map(|at| at.max(now + UPKEEP_RETRY));
+        row.refresh_at = row.refresh_at.map(|at| at.max(now + UPKEEP_RETRY));
+        self.entries.insert(mailbox.clone(), Loaded { row, dirty: true });
         Ok(())
     }
 
-    /// Settles a mailbox's certificates, and signs its records anew when what is visible changed.
-    fn settle(&mut self, mailbox: &Address) -> Result<(), Error> {
+    /// Settles a mailbox's certificates, signs its records anew when what is visible changed, and logs what began or ended by
+    /// itself. `subjects` are the certificates whose own change the caller logs.
+    fn settle(&mut self, mailbox: &Address, subjects: &[[u8; 32]]) -> Result<(), Error> {
         let now = self.now;
         let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
-        let Some(domain) = self.domains.get_mut(mailbox.domain()) else {
-            return Err(Error::UnknownDomain(mailbox.domain().clone()));
-        };
         let row = &mut loaded.row;
-        let shown = |row: &EntryRow| (row.visible().iter().map(|c| c.sha256).collect::<Vec<_>>(), row.spellings());
+        let shown =
+            |row: &EntryRow| (row.visible().iter().map(|c| c.sha256).collect::<Vec<_>>(), row.spellings.clone());
         let before = shown(row);
+        let states: Vec<(i64, State)> = row.bindings.iter().map(|b| (b.certificate.id, b.state)).collect();
         row.due_at = lifecycle::settle(&mut row.bindings, now);
         lifecycle::order(&mut row.bindings);
         for binding in &mut row.bindings {
@@ -298,8 +352,35 @@ impl Batch {
                 State::Superseded | State::Expired => binding.ended_at.or(ended.then_some(now)),
             };
         }
+        row.spellings = row.gather_spellings();
+        let by_itself: Vec<([u8; 32], Action)> = row
+            .bindings
+            .iter()
+            .filter(|b| !subjects.contains(&b.certificate.sha256))
+            .filter_map(|b| {
+                let (_, old) = states.iter().find(|(id, _)| *id == b.certificate.id)?;
+                Some((b.certificate.sha256, began_or_ended(*old, b)?))
+            })
+            .collect();
+        let domain_id = row.domain_id;
+        self.sign(mailbox, &before)?;
+        for (sha256, action) in by_itself {
+            self.record(mailbox, domain_id, action, &sha256, None)?;
+        }
+        Ok(())
+    }
+
+    /// Signs a mailbox's records, unless what is visible is still as it was.
+    fn sign(&mut self, mailbox: &Address, before: &(Vec<[u8; 32]>, Vec<Address>)) -> Result<(), Error> {
+        let now = self.now;
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
+        let Some(domain) = self.domains.get_mut(mailbox.domain()) else {
+            return Err(Error::UnknownDomain(mailbox.domain().clone()));
+        };
         loaded.dirty = true;
-        if shown(row) == before && !row.records.is_empty() {
+        let row = &mut loaded.row;
+        let changed = row.visible().iter().map(|c| c.sha256).ne(before.0.iter().copied()) || row.spellings != before.1;
+        if !changed && !row.records.is_empty() {
             return Ok(());
         }
         let visible = row.visible();
@@ -310,12 +391,12 @@ impl Batch {
             row.records.clear();
             row.refresh_at = None;
         } else {
-            let rrsets = records::rrsets(&domain.row.settings, mailbox, &row.spellings(), &visible, now)?;
+            let rrsets = records::rrsets(&domain.row.settings, mailbox, &row.spellings, &visible, now)?;
             let apex = domain.row.settings.apex(&domain.row.name);
             row.records = records::sign(&domain.key, &apex, rrsets, term)?;
             row.refresh_at = term.refresh_at;
         }
-        if had_records || !row.records.is_empty() || shown(row) != before {
+        if had_records || !row.records.is_empty() || changed {
             domain.dirty = true;
         }
         Ok(())
@@ -390,6 +471,18 @@ impl Spelled {
             return vec![mailbox.to_string()];
         }
         self.spellings.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// What a change of state that nobody asked for is in the log. That another one superseded it is told by that one's row.
+fn began_or_ended(old: State, binding: &Binding) -> Option<Action> {
+    match (old, binding.state) {
+        (old, new) if old == new => None,
+        (_, State::Expired) => Some(Action::Expired),
+        (State::Staged, State::Current) if binding.visible => Some(Action::Published),
+        (State::Staged, State::Current) => Some(Action::Kept),
+        (State::Staged, State::Superseded) => Some(Action::Superseded),
+        _ => None,
     }
 }
 

@@ -76,7 +76,8 @@ impl Settings {
     }
 
     /// Checks them and writes the name servers in their canonical form.
-    pub(crate) fn checked(mut self) -> Result<Settings, Error> {
+    pub(crate) fn checked(mut self, domain: &DomainName) -> Result<Settings, Error> {
+        let apex = self.apex(domain);
         if !(MIN_TTL..=MAX_TTL).contains(&self.ttl) {
             return Err(Error::Setting(format!("a TTL lies between {MIN_TTL} and {MAX_TTL} seconds")));
         }
@@ -84,10 +85,16 @@ impl Settings {
             return Err(Error::Setting(format!("a zone has 1 to {MAX_NAME_SERVERS} name servers (--name-server)")));
         }
         for server in &mut self.name_servers {
-            let name = Name::parse(server).map_err(|_| {
+            let host = DomainName::parse(server).map_err(|_| {
                 Error::Setting(format!("{server:?} is not a host name; give one such as ns1.example.net"))
             })?;
-            *server = name.to_string();
+            // Its address would have to stand in the zone, which has no host records.
+            if host.name().is_at_or_below(&apex) {
+                return Err(Error::Setting(format!(
+                    "the name server {host} lies in the zone {apex} itself, which holds no addresses; give one elsewhere with --name-server"
+                )));
+            }
+            *server = host.name().to_string();
         }
         Ok(self)
     }

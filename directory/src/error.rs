@@ -15,6 +15,9 @@ pub enum Error {
     /// A row of the store does not make sense.
     #[error("the store holds a row that cannot be read ({0}); restore a backup, or report this")]
     Corrupt(String),
+    /// The database is another file than the one that was opened.
+    #[error("{0} was deleted or replaced while it was in use; stop this process and start it again")]
+    Replaced(String),
     /// A file or folder of the data folder cannot be used.
     #[error("{path}: {source}")]
     File {
@@ -73,6 +76,7 @@ impl Error {
             Error::Store(_) => "store",
             Error::Schema(_) => "schema",
             Error::Corrupt(_) => "corrupt",
+            Error::Replaced(_) => "replaced",
             Error::File { .. } => "file",
             Error::ZoneKey { .. } => "zone-key",
             Error::Zones(_) => "zones",

@@ -113,7 +113,11 @@ impl Follower {
         let mut seen = None;
         let mut failing = false;
         while !*shutdown.borrow() {
-            let looked = self.look(&mut seen).await;
+            // A pull may be long; whoever stops the program does not wait for it.
+            let looked = tokio::select! {
+                looked = self.look(&mut seen) => looked,
+                _ = shutdown.changed() => break,
+            };
             match looked {
                 Ok(()) => {
                     if std::mem::take(&mut failing) {
@@ -141,6 +145,7 @@ impl Follower {
     async fn look(&mut self, seen: &mut Option<i64>) -> Result<(), Error> {
         // Read before catching up: a commit in between is seen at the next look.
         let now = (self.shared.clock)();
+        self.store.in_place()?;
         let version = sqlite::data_version(&mut self.connection).await?;
         if *seen != Some(version) {
             self.catch_up().await?;
@@ -190,7 +195,7 @@ async fn pull(
 fn changed_domain(store: &Store, row: DomainRow) -> Result<ChangedDomain, Error> {
     let apex = row.settings.apex(&row.name);
     Ok(ChangedDomain {
-        key: store.key(&apex)?,
+        key: store.key(&row)?,
         apex_rrsets: row.apex,
         domain: Domain { name: row.name, apex, settings: row.settings },
     })
@@ -201,7 +206,7 @@ fn changed_entry(published: &Published, row: EntryRow) -> Result<ChangedEntry, E
         return Err(Error::Corrupt(format!("{} belongs to no domain", row.address)));
     };
     let visible = row.visible();
-    let spellings = row.spellings();
+    let spellings = row.spellings;
     let plain = spellings.is_empty() || spellings == [row.address.clone()];
     let rrsets = records::attach(&domain.settings, &visible, row.records)?;
     Ok(ChangedEntry {

@@ -8,8 +8,11 @@ use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::{Address, DomainName, Usage};
 
 use crate::authority::Authority;
-use crate::lifecycle::Purposes;
+use crate::lifecycle::{END_MARGIN, Purposes};
 use crate::report::Refusal;
+
+/// The most mailboxes one certificate is published for. Real ones name fewer than ten.
+const MAX_MAILBOXES: usize = 100;
 
 /// A certificate to publish.
 #[derive(Debug, Clone)]
@@ -96,7 +99,7 @@ impl Candidate {
         now: UnixTime,
     ) -> Result<Claims, Refusal> {
         let certificate = &self.certificate;
-        if certificate.not_after() < now {
+        if certificate.not_after() <= now.saturating_add(END_MARGIN) {
             return Err(Refusal::new("expired", "it has expired; publish the certificate that replaced it"));
         }
         let mut claims = match &options.authority_for {
@@ -187,6 +190,9 @@ impl Candidate {
         if mailboxes.is_empty() {
             return Err(self.no_address());
         }
+        if mailboxes.len() > MAX_MAILBOXES {
+            return Err(Refusal::new("too-many", format!("it names more than {MAX_MAILBOXES} mailboxes")));
+        }
         Ok(Claims { mailboxes, usage: Usage::DaneEe, purposes, slot: certificate.key().kind.clone(), warnings })
     }
 
@@ -199,11 +205,14 @@ impl Candidate {
         if domains.iter().any(above) || self.named.iter().any(by_address) {
             return Ok(());
         }
-        if domains.is_empty() && self.named.is_empty() {
+        if !self.certificate.names_somebody() {
             return Ok(());
         }
-        let names: Vec<String> =
-            domains.iter().map(ToString::to_string).chain(self.named.iter().map(ToString::to_string)).collect();
+        let domains = domains.iter().map(ToString::to_string);
+        let mut names: Vec<String> = domains.chain(self.named.iter().map(ToString::to_string)).collect();
+        if names.is_empty() {
+            names.push("something that is neither an address nor a host".into());
+        }
         Err(Refusal::new(
             "names-other",
             format!(

@@ -31,7 +31,13 @@ pub(crate) fn load_or_create(data: &Path, apex: &Name) -> Result<ZoneKey, Error>
 
 /// The key of a zone that has one.
 pub(crate) fn load_existing(data: &Path, apex: &Name) -> Result<ZoneKey, Error> {
-    load(&path_of(data, apex)?, apex)
+    let path = path_of(data, apex)?;
+    load(&path, apex).map_err(|error| match error {
+        Error::File { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::ZoneKey { apex: apex.to_string(), reason: format!("{} is missing", path.display()) }
+        }
+        other => other,
+    })
 }
 
 fn path_of(data: &Path, apex: &Name) -> Result<PathBuf, Error> {
@@ -71,6 +77,7 @@ fn create(path: &Path, apex: &Name) -> Result<ZoneKey, Error> {
     let (key, pkcs8) = ZoneKey::generate()?;
     if let Some(folder) = path.parent() {
         private_folder(folder)?;
+        sync_parent(folder)?;
     }
     let encoded = BASE64.encode(&pkcs8);
     let mut text = format!("{BEGIN}\n");
@@ -86,14 +93,22 @@ fn create(path: &Path, apex: &Name) -> Result<ZoneKey, Error> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at)?;
     let linked = std::fs::hard_link(&aside, path);
     std::fs::remove_file(&aside).map_err(at)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)?;
-    }
+    sync_parent(path)?;
     match linked {
         Ok(()) => Ok(key),
         // Another process was first: its key is the zone's.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => load(path, apex),
         Err(error) => Err(at(error)),
+    }
+}
+
+/// Makes durable that a file or folder is there.
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    match path.parent() {
+        Some(folder) => {
+            File::open(folder).and_then(|open| open.sync_all()).map_err(|source| Error::file(folder, source))
+        }
+        None => Ok(()),
     }
 }
 

@@ -6,8 +6,10 @@
 //! empty: a certificate that was superseded, whose key its owner may have thrown away, never comes back by itself.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use certdir_certificate::UnixTime;
+use certdir_zones::rrset::RECORD_OVERHEAD;
 
 use crate::rows::{Binding, State};
 
@@ -36,6 +38,10 @@ impl Purposes {
 /// Signing-only certificates are kept and superseded like others, but nobody can encrypt to them: never visible.
 const SHOWN: [Purposes; 2] = [Purposes::ENCRYPT, Purposes::ISSUE];
 
+/// Seconds before its notAfter at which a certificate is taken out, so that no answer shows it, or a signature that ends with
+/// it, after that moment.
+pub(crate) const END_MARGIN: i64 = 2;
+
 /// Brings the state of each of a mailbox's certificates up to date. Returns the next moment at which one changes by itself.
 pub(crate) fn settle(bindings: &mut [Binding], now: UnixTime) -> Option<UnixTime> {
     let current: Vec<Purposes> = bindings.iter().map(|b| current_purposes(b, bindings, now)).collect();
@@ -44,7 +50,7 @@ pub(crate) fn settle(bindings: &mut [Binding], now: UnixTime) -> Option<UnixTime
         let certificate = &binding.certificate;
         binding.state = match binding.state {
             State::Withdrawn => State::Withdrawn,
-            _ if certificate.not_after < now => State::Expired,
+            _ if certificate.not_after <= now.saturating_add(END_MARGIN) => State::Expired,
             _ if certificate.not_before > now => State::Staged,
             _ if current == Purposes::default() => State::Superseded,
             _ => State::Current,
@@ -52,7 +58,7 @@ pub(crate) fn settle(bindings: &mut [Binding], now: UnixTime) -> Option<UnixTime
         binding.visible = binding.state == State::Current && SHOWN.iter().any(|purpose| current.has(*purpose));
         let moment = match binding.state {
             State::Staged => Some(certificate.not_before),
-            State::Current => Some(certificate.not_after.saturating_add(1)),
+            State::Current => Some(certificate.not_after.saturating_sub(END_MARGIN)),
             State::Withdrawn | State::Expired | State::Superseded => None,
         };
         next = [next, moment].into_iter().flatten().min();
@@ -80,6 +86,29 @@ pub(crate) fn rank(binding: &Binding) -> (u32, UnixTime, UnixTime, i64) {
     let certificate = &binding.certificate;
     (binding.restored, certificate.not_before, certificate.not_after, certificate.id)
 }
+
+/// The standing of a certificate that is new: one that was brought back by request stands above all before it, not above what
+/// is issued after it.
+pub(crate) fn inherited(bindings: &[Binding], slot: &str, not_before: UnixTime) -> u32 {
+    let older = bindings.iter().filter(|b| b.slot == slot && b.certificate.not_before <= not_before);
+    older.map(|b| b.restored).max().unwrap_or(0)
+}
+
+/// Octets of the largest RRset that can ever be visible: the largest certificate of each slot, current or to come.
+pub(crate) fn largest(bindings: &[Binding]) -> usize {
+    let mut slots: BTreeMap<&str, usize> = BTreeMap::new();
+    for binding in bindings.iter().filter(|b| matches!(b.state, State::Current | State::Staged)) {
+        if SHOWN.iter().any(|purpose| binding.purposes.has(*purpose)) {
+            let octets = binding.certificate.rdata.len() + RECORD_ROOM;
+            let largest = slots.entry(&binding.slot).or_default();
+            *largest = octets.max(*largest);
+        }
+    }
+    slots.values().sum()
+}
+
+/// Room for a record beside its RDATA, in the larger of SMIMEA's and CERT's forms.
+const RECORD_ROOM: usize = RECORD_OVERHEAD + 16;
 
 /// Newest first: the order in which views show several certificates.
 pub(crate) fn order(bindings: &mut [Binding]) {
@@ -130,7 +159,7 @@ mod tests {
         let mut bindings = [binding(1, 0, 100 * DAY), binding(2, 30 * DAY, 200 * DAY)];
         assert_eq!(settle(&mut bindings, 30 * DAY - 1), Some(30 * DAY));
         assert_eq!((bindings[0].state, bindings[1].state), (State::Current, State::Staged));
-        assert_eq!(settle(&mut bindings, 30 * DAY), Some(200 * DAY + 1));
+        assert_eq!(settle(&mut bindings, 30 * DAY), Some(200 * DAY - END_MARGIN));
         assert_eq!((bindings[0].state, bindings[1].state), (State::Superseded, State::Current));
     }
 

@@ -21,10 +21,11 @@ pub const SIGNATURE_LIFETIME: i64 = 3 * 86_400;
 pub(crate) const INCEPTION_SKEW: i64 = 3_600;
 /// TTL of SOA, NS and DNSKEY.
 const APEX_TTL: u32 = 3_600;
-/// SOA timers for secondaries (RIPE-203 in spirit, with an expiry no longer than signatures live).
+/// SOA timers for secondaries. One that is cut off stops answering before the signatures it has can end: they are renewed at
+/// half of their life.
 const SOA_REFRESH: u32 = 3_600;
 const SOA_RETRY: u32 = 600;
-const SOA_EXPIRE: u32 = 259_200;
+const SOA_EXPIRE: u32 = 86_400;
 
 /// The owner names and types of an entry's RRsets.
 pub(crate) fn owners(settings: &Settings, mailbox: &Address, spellings: &[Address]) -> Vec<(Name, RecordType)> {

@@ -34,6 +34,9 @@ pub(crate) struct EntryRow {
     pub(crate) version: Version,
     pub(crate) changed_at: UnixTime,
     pub(crate) records: Vec<SignedRecord>,
+    /// How certificates that were not withdrawn write the mailbox: each spelling is an owner name of the current ones, so that
+    /// a reissue in another spelling leaves nobody behind. Empty when nothing is visible.
+    pub(crate) spellings: Vec<Address>,
     /// When a signature is due for renewal.
     pub(crate) refresh_at: Option<UnixTime>,
     /// When a certificate begins or ends.
@@ -133,10 +136,13 @@ impl EntryRow {
         shown.map(|binding| Arc::new(visible(&binding.certificate, binding.asserted))).collect()
     }
 
-    /// The spellings of the visible certificates, once each.
-    pub(crate) fn spellings(&self) -> Vec<Address> {
-        let mut all: Vec<Address> =
-            self.bindings.iter().filter(|b| b.visible).flat_map(|b| b.spellings.iter().cloned()).collect();
+    /// The spellings that follow from the certificates, once each.
+    pub(crate) fn gather_spellings(&self) -> Vec<Address> {
+        if !self.bindings.iter().any(|b| b.visible) {
+            return Vec::new();
+        }
+        let kept = self.bindings.iter().filter(|b| b.state != State::Withdrawn);
+        let mut all: Vec<Address> = kept.flat_map(|b| b.spellings.iter().cloned()).collect();
         all.sort();
         all.dedup();
         all

@@ -2,11 +2,12 @@
 //! append to the log, commit, wake the followers. Whatever fails before the commit leaves the world as it was.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use certdir_certificate::UnixTime;
-use certdir_zones::{Address, DomainName, Name, ZoneKey};
+use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
@@ -21,7 +22,7 @@ use crate::keys;
 use crate::log::{Action, Publication};
 use crate::published::Version;
 use crate::records::{self, Term};
-use crate::report::{Item, Report};
+use crate::report::{Item, Refusal, Report};
 use crate::rows::{DomainRow, EntryRow, SignedRecord, State};
 use crate::sqlite::{self, Sqlite3};
 
@@ -33,6 +34,8 @@ pub struct Store {
     /// The revision of this process's newest commit; wakes followers without a poll.
     committed: Arc<watch::Sender<u64>>,
     keys: Arc<Mutex<HashMap<Name, Arc<ZoneKey>>>>,
+    /// Device and inode of the database as it was opened.
+    opened: Arc<(u64, u64)>,
 }
 
 /// What to take back.
@@ -152,6 +155,8 @@ pub struct ShownRecord {
 
 /// Mailboxes in one transaction of upkeep: short, so that publishers hardly wait.
 const UPKEEP_BATCH: u32 = 250;
+/// The most mailboxes in one transaction: it holds the write lock for about a second.
+const MAX_MAILBOXES: usize = 5_000;
 /// The longest reason for a withdrawal and name of a token, in octets.
 const MAX_NOTE: usize = 500;
 /// The database's file in the data folder.
@@ -161,12 +166,15 @@ impl Store {
     /// Opens the store of a data folder; makes both where they are missing.
     pub async fn open(data: &Path) -> Result<Store, Error> {
         keys::private_folder(data)?;
-        let database = Sqlite3::open(&data.join(FILE)).await?;
+        let path = data.join(FILE);
+        let database = Sqlite3::open(&path).await?;
+        let opened = std::fs::metadata(&path).map_err(|source| Error::file(&path, source))?;
         Ok(Store {
             data: Arc::new(data.to_path_buf()),
             database,
             committed: Arc::new(watch::Sender::new(0)),
             keys: Arc::default(),
+            opened: Arc::new((opened.dev(), opened.ino())),
         })
     }
 
@@ -191,22 +199,33 @@ impl Store {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut batch = self.load(&mut transaction, domains, authority.actor(), now).await?;
         let hosted = |domain: &DomainName| batch.domains.contains_key(domain);
+        let mut room = MAX_MAILBOXES;
         let claims: Vec<_> = read
             .iter()
             .map(|(candidate, _)| {
                 let candidate = candidate.as_ref().map_err(Clone::clone)?;
-                candidate.claims(&options, &hosted, authority, now)
+                let claims = candidate.claims(&options, &hosted, authority, now)?;
+                let Some(left) = room.checked_sub(claims.mailboxes.len()) else {
+                    let message = format!("a batch has room for {MAX_MAILBOXES} mailboxes; publish it in another one");
+                    return Err(Refusal::new("batch-full", message));
+                };
+                room = left;
+                Ok(claims)
             })
             .collect();
         let mailboxes: BTreeSet<Address> =
             claims.iter().flatten().flat_map(|claims| claims.mailboxes.keys()).cloned().collect();
         self.load_entries(&mut transaction, &mut batch, mailboxes).await?;
+        self.load_aliases(&mut transaction, &mut batch).await?;
         let digests: Vec<[u8; 32]> = candidates().map(|candidate| *candidate.certificate.sha256()).collect();
         batch.certificates = sqlite::certificates(&mut transaction, &digests).await?;
+        let may_publish = |domain: &DomainName| authority.may_publish(domain);
         let mut items = Vec::with_capacity(read.len());
         for ((candidate, origin), claims) in read.iter().zip(claims) {
             items.push(match (candidate, claims) {
-                (Ok(candidate), Ok(claims)) => batch.publish(origin, candidate, claims, options.restore)?,
+                (Ok(candidate), Ok(claims)) => {
+                    batch.publish(origin, candidate, claims, options.restore, &may_publish)?
+                }
                 (Ok(candidate), Err(refusal)) => refused(item(origin, &candidate.certificate), &refusal),
                 (Err(refusal), _) => Item::refused(origin.clone(), refusal.code, refusal.message.clone()),
             });
@@ -238,7 +257,8 @@ impl Store {
         };
         let (allowed, denied): (Vec<Address>, Vec<Address>) =
             mailboxes.into_iter().partition(|mailbox| authority.may_publish(mailbox.domain()));
-        if let (true, Some(mailbox)) = (allowed.is_empty(), denied.first()) {
+        // Nobody learns by a digest what another domain holds.
+        if let (true, None, Some(mailbox)) = (allowed.is_empty(), only, denied.first()) {
             return Err(Error::Forbidden(format!("withdraw in {}", mailbox.domain())));
         }
         let domains = allowed.iter().map(|mailbox| mailbox.domain().clone()).collect();
@@ -269,8 +289,10 @@ impl Store {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let due = sqlite::due(&mut transaction, now, UPKEEP_BATCH).await?;
         let mut domains: BTreeSet<DomainName> = due.iter().map(|mailbox| mailbox.domain().clone()).collect();
-        domains.extend(sqlite::due_domains(&mut transaction, now, UPKEEP_BATCH).await?);
-        let more = due.len() >= usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
+        let due_domains = sqlite::due_domains(&mut transaction, now, UPKEEP_BATCH).await?;
+        let full = usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
+        let more = due.len() >= full / 2 || due_domains.len() >= full;
+        domains.extend(due_domains);
         let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
         self.load_entries(&mut transaction, &mut batch, due.iter().cloned().collect()).await?;
         for mailbox in &due {
@@ -289,9 +311,18 @@ impl Store {
         now: UnixTime,
     ) -> Result<DomainStatus, Error> {
         administer(authority, "add domains")?;
-        let settings = settings.checked()?;
+        let settings = settings.checked(name)?;
         let apex = settings.apex(name);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for other in sqlite::all_domains(&mut transaction).await? {
+            let theirs = other.settings.apex(&other.name);
+            if other.name != *name && (apex.is_at_or_below(&theirs) || theirs.is_at_or_below(&apex)) {
+                // The zone above would have to delegate the one below.
+                return Err(Error::Setting(format!(
+                    "the zone {apex} and the zone {theirs}, which is hosted here, would lie in each other; host one of them elsewhere"
+                )));
+            }
+        }
         let mut batch = self.load(&mut transaction, BTreeSet::from([name.clone()]), authority.actor(), now).await?;
         if batch.domains.contains_key(name) {
             return Err(Error::DomainExists(name.clone()));
@@ -352,9 +383,12 @@ impl Store {
             return Err(Error::UnknownDomain(mailbox.domain().clone()));
         }
         let authority = Address::domain_authority(mailbox.domain());
+        let now_or_later =
+            |row: &&EntryRow| row.bindings.iter().any(|b| b.visible && b.certificate.usage == Usage::DaneEe);
         let rows = sqlite::entries(&mut reader, &[mailbox.clone(), authority.clone()]).await?;
         let own = rows.iter().find(|row| row.address == mailbox);
         let domain = rows.iter().find(|row| row.address == authority && row.address != mailbox);
+        let domain = domain.filter(now_or_later);
         let records =
             |row: Option<&EntryRow>| row.map(|row| row.records.iter().map(shown).collect()).unwrap_or_default();
         let mut certificates = sqlite::reading::history(&mut reader, &mailbox).await?;
@@ -370,7 +404,13 @@ impl Store {
 
     /// The certificates that a filter lets through, at most `limit`, by domain and address.
     pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<HistoryRow>, Error> {
-        sqlite::reading::list(&mut *self.database.readers.acquire().await?, filter, limit).await
+        let mut reader = self.database.readers.acquire().await?;
+        if let Some(domain) = &filter.domain
+            && sqlite::domains(&mut reader, std::slice::from_ref(domain)).await?.is_empty()
+        {
+            return Err(Error::UnknownDomain(domain.clone()));
+        }
+        sqlite::reading::list(&mut reader, filter, limit).await
     }
 
     /// The log after a Version, oldest first, at most `limit` rows.
@@ -440,19 +480,37 @@ impl Store {
         Ok(Authority::Token { id: id.to_string(), role, domains })
     }
 
+    /// Whether the database is still the file of the data folder: what is written into one that was deleted or replaced is
+    /// lost, and what others write is not seen.
+    pub(crate) fn in_place(&self) -> Result<(), Error> {
+        let path = self.data.join(FILE);
+        let found = std::fs::metadata(&path).map_err(|source| Error::file(&path, source))?;
+        if (found.dev(), found.ino()) == *self.opened {
+            Ok(())
+        } else {
+            Err(Error::Replaced(path.display().to_string()))
+        }
+    }
+
     /// A receiver of this process's commits, by revision.
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
         self.committed.subscribe()
     }
 
-    /// The key of a zone that is hosted.
-    pub(crate) fn key(&self, apex: &Name) -> Result<Arc<ZoneKey>, Error> {
+    /// The key of a zone that is hosted: the one that its DNSKEY record shows, and no other.
+    pub(crate) fn key(&self, row: &DomainRow) -> Result<Arc<ZoneKey>, Error> {
+        let apex = &row.settings.apex(&row.name);
         // A poisoned lock only means that another thread died while looking; the map stays usable.
         let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = known.get(apex) {
             return Ok(key.clone());
         }
         let key = Arc::new(keys::load_existing(&self.data, apex)?);
+        let dnskey = row.apex.iter().find(|signed| signed.rrset.rtype == RecordType::DNSKEY);
+        if !dnskey.is_some_and(|signed| signed.rrset.rdata().contains(&key.dnskey())) {
+            let reason = "its file holds another key than the zone is signed with".into();
+            return Err(Error::ZoneKey { apex: apex.to_string(), reason });
+        }
         known.insert(apex.clone(), key.clone());
         Ok(key)
     }
@@ -478,7 +536,7 @@ impl Store {
             publications: Vec::new(),
         };
         for row in sqlite::domains(connection, &names).await? {
-            let key = self.key(&row.settings.apex(&row.name))?;
+            let key = self.key(&row)?;
             batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
         }
         Ok(batch)
@@ -497,6 +555,21 @@ impl Store {
         Ok(())
     }
 
+    /// Loads the aliases that may have to follow a reissue, and their domains.
+    async fn load_aliases(&self, connection: &mut SqliteConnection, batch: &mut Batch) -> Result<(), Error> {
+        let bindings = batch.entries.values().flat_map(|loaded| loaded.row.bindings.iter());
+        let shown: Vec<i64> = bindings.filter(|b| b.visible).map(|b| b.certificate.id).collect();
+        let mut aliases: BTreeSet<Address> = sqlite::aliases(connection, &shown).await?.into_iter().collect();
+        aliases.retain(|alias| !batch.entries.contains_key(alias));
+        let domains: BTreeSet<DomainName> = aliases.iter().map(|alias| alias.domain().clone()).collect();
+        let unknown: Vec<DomainName> = domains.into_iter().filter(|name| !batch.domains.contains_key(name)).collect();
+        for row in sqlite::domains(connection, &unknown).await? {
+            let key = self.key(&row)?;
+            batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
+        }
+        self.load_entries(connection, batch, aliases).await
+    }
+
     async fn commit(
         &self,
         mut transaction: sqlx::Transaction<'_, sqlx::Sqlite>,
@@ -511,6 +584,7 @@ impl Store {
         }
         let revision = sqlite::meta(&mut transaction).await?.revision + 1;
         sqlite::save(&mut transaction, &batch, revision).await?;
+        self.in_place()?;
         transaction.commit().await?;
         self.committed.send_replace(revision);
         Ok(())
@@ -518,14 +592,21 @@ impl Store {
 
     async fn status(&self, row: DomainRow) -> Result<DomainStatus, Error> {
         let apex = row.settings.apex(&row.name);
-        let key = self.key(&apex)?;
+        // A lost key must not hide what else there is to know.
+        let (ds, dnskey) = match self.key(&row) {
+            Ok(key) => (
+                master(|out| certdir_zones::write_ds(&apex, &key, out))?,
+                master(|out| certdir_zones::write_dnskey(&apex, &key, out))?,
+            ),
+            Err(error) => (format!("; {error}"), format!("; {error}")),
+        };
         let certificates = sqlite::reading::states(&mut *self.database.readers.acquire().await?, &row.name).await?;
         Ok(DomainStatus {
             name: row.name.to_string(),
             apex: apex.to_string(),
             ns: row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect(),
-            ds: master(|out| certdir_zones::write_ds(&apex, &key, out))?,
-            dnskey: master(|out| certdir_zones::write_dnskey(&apex, &key, out))?,
+            ds,
+            dnskey,
             settings: row.settings,
             serial: row.serial,
             added_at: row.added_at,

@@ -170,7 +170,9 @@ async fn a_domain_certificate_serves_the_wildcard_and_a_ca_stands_beside_it() {
 async fn an_alias_is_asserted_and_a_mail_zone_has_cert_records() {
     let mut world = World::new().await;
     let name = domain("direct.example.org");
-    let settings = Settings { hosting: Hosting::Mail, cert_form: CertData::Der, ..Settings::for_domain(&name) };
+    let name_servers = vec!["ns1.example.net".to_string()];
+    let settings =
+        Settings { hosting: Hosting::Mail, cert_form: CertData::Der, name_servers, ..Settings::for_domain(&name) };
     world.store.add_domain(&name, settings, &Authority::Operator, T0).await.unwrap();
     let der = world.person("a@elsewhere.example", T0 - DAY);
     let alias = address("alias@direct.example.org");
@@ -258,4 +260,97 @@ async fn a_restart_shows_the_same_signatures_and_another_process_is_followed() {
     other.publish(vec![submission], PublishOptions::default(), &Authority::Operator, T0).await.unwrap();
     assert_eq!(world.visible("b@example.org").await.len(), 1);
     assert!(published.entry(&address("b@example.org")).is_none(), "a pinned set never changes");
+}
+
+#[tokio::test]
+async fn a_certificate_issued_after_a_restored_one_supersedes_it() {
+    let mut world = World::with_domain("example.org").await;
+    let issued: Vec<Vec<u8>> = (1..=4).map(|n| world.person("a@example.org", T0 - (10 - n) * DAY)).collect();
+    world.publish(issued[0].clone()).await;
+    world.publish(issued[1].clone()).await;
+    let asked = PublishOptions { restore: true, ..PublishOptions::default() };
+    world.publish_with(issued[0].clone(), asked, &Authority::Operator).await;
+    assert_eq!(world.visible("a@example.org").await, issued[..1]);
+    assert_eq!(world.publish(issued[2].clone()).await.items[0].outcome, Outcome::Published);
+    assert_eq!(world.visible("a@example.org").await, issued[2..3]);
+    let target = WithdrawTarget::Mailbox(address("a@example.org"));
+    world.store.withdraw(target, Some("compromised".into()), &Authority::Operator, T0).await.unwrap();
+    assert_eq!(world.publish(issued[3].clone()).await.items[0].outcome, Outcome::Published);
+    assert_eq!(world.visible("a@example.org").await, issued[3..]);
+}
+
+/// Neither an alias nor a spelling goes on showing the key before, or nothing, when a reissue does not name it.
+#[tokio::test]
+async fn aliases_and_spellings_follow_a_reissue() {
+    let mut world = World::with_domain("example.org").await;
+    let old = world.person("Alice@example.org", T0 - 9 * DAY);
+    let options = PublishOptions { addresses: vec![address("info@example.org")], ..PublishOptions::default() };
+    world.publish_with(old, options, &Authority::Operator).await;
+    let new = world.person("alice@example.org", T0 - DAY);
+    let report = world.publish(new.clone()).await;
+    assert!(report.items[0].warnings.iter().any(|w| w.contains("info@example.org follows")), "{report:?}");
+    assert_eq!(world.visible("info@example.org").await, std::slice::from_ref(&new));
+    let published = world.published().await;
+    for spelling in ["Alice@example.org", "alice@example.org", "info@example.org"] {
+        let owner = smimea_owner(&address(spelling));
+        let node = published.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).expect(spelling);
+        assert_eq!(&node.rrsets()[0].rrset.rdata()[0][3..], &new[..], "{spelling}");
+    }
+    let target = WithdrawTarget::Mailbox(address("alice@example.org"));
+    world.store.withdraw(target, None, &Authority::Operator, T0).await.unwrap();
+    let published = world.published().await;
+    for spelling in ["Alice@example.org", "alice@example.org"] {
+        let owner = smimea_owner(&address(spelling));
+        assert!(published.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).is_none(), "{spelling}");
+    }
+}
+
+/// A mailbox that is too long in lower case once made the store unreadable for everybody.
+#[tokio::test]
+async fn an_address_that_grows_in_lower_case_is_refused_where_it_is_read() {
+    assert!(Address::parse(&format!("{}@example.org", "\u{23a}".repeat(127))).is_err());
+    assert!(Address::parse(&format!("{}@example.org", "\u{23a}".repeat(85))).is_ok());
+}
+
+#[tokio::test]
+async fn zones_that_lie_in_each_other_and_name_servers_inside_are_refused() {
+    let world = World::with_domain("sub.example.org").await;
+    let name = domain("example.org");
+    let mail = |server: &str| Settings {
+        hosting: Hosting::Mail,
+        name_servers: vec![server.into()],
+        ..Settings::for_domain(&name)
+    };
+    for server in ["ns1.example.org", "192.0.2.1", "a b"] {
+        let refused = world.store.add_domain(&name, mail(server), &Authority::Operator, T0).await;
+        assert!(matches!(refused, Err(Error::Setting(_))), "{server}");
+    }
+    let refused = world.store.add_domain(&name, mail("ns.example.net"), &Authority::Operator, T0).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("in each other")));
+    world.add_domain("example.org").await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_too_many_mailboxes_is_refused() {
+    let mut world = World::with_domain("example.org").await;
+    let all: Vec<String> = (0..101).map(|n| format!("p{n}@example.org")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let report = world.publish(world.issue(Wanted { addresses: &all, ..Wanted::default() })).await;
+    assert_eq!(report.items[0].code.as_deref(), Some("too-many"));
+    let report = world.publish(world.issue(Wanted { addresses: &all[1..], ..Wanted::default() })).await;
+    assert_eq!(report.items[0].addresses.len(), 100);
+    assert_eq!(world.published().await.entries_in(&domain("example.org")).count(), 100);
+}
+
+#[tokio::test]
+async fn what_began_and_ended_meanwhile_is_logged_even_when_upkeep_did_not_run() {
+    let world = World::with_domain("example.org").await;
+    let ends = Wanted { addresses: &["a@example.org"], from: T0 - 9 * DAY, to: T0 + DAY, ..Wanted::default() };
+    world.publish(world.issue(ends)).await;
+    world.publish(world.person("a@example.org", T0 + 2 * DAY)).await;
+    world.set_now(T0 + 3 * DAY);
+    world.publish(world.person("a@example.org", T0 - 2 * DAY)).await;
+    let log = world.store.publications_since(1, 100).await.unwrap();
+    let actions: Vec<&str> = log.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(actions, ["published", "staged", "published", "expired", "superseded"]);
 }

@@ -87,3 +87,31 @@ async fn a_store_that_cannot_be_read_is_an_error_and_never_emptiness() {
     assert_eq!(error.code(), "stale");
     assert!(world.reader.cache().load().is_err());
 }
+
+/// Two certificates that do not fit one answer together are refused while the second is only staged: at its beginning
+/// upkeep, of every domain, would stand still.
+#[tokio::test]
+async fn what_could_not_be_shown_later_is_refused_now() {
+    let mut world = World::with_domain("example.org").await;
+    let wide = |from, padding| Wanted { addresses: &["a@example.org"], from, padding, ..Wanted::default() };
+    assert_eq!(world.publish(world.issue(wide(T0 - DAY, 40_000))).await.items[0].outcome, Outcome::Published);
+    let same_slot = world.issue(wide(T0 + DAY, 40_000));
+    assert_eq!(world.publish(same_slot).await.items[0].outcome, Outcome::Staged, "it takes the first one's place");
+    let huge =
+        world.issue(Wanted { addresses: &["b@example.org"], from: T0 + DAY, padding: 64_900, ..Wanted::default() });
+    assert_eq!(world.publish(huge).await.items[0].code.as_deref(), Some("too-large"));
+    world.set_now(T0 + DAY);
+    assert!(!world.store.keep_up(T0 + DAY).await.unwrap());
+    assert_eq!(world.visible("a@example.org").await.len(), 1);
+}
+
+/// No answer shows a certificate, or a signature that ends with it, past its notAfter.
+#[tokio::test]
+async fn a_certificate_is_taken_out_before_its_signatures_end() {
+    let mut world = World::with_domain("example.org").await;
+    world.publish(world.issue(Wanted { addresses: &["a@example.org"], to: T0 + 100, ..Wanted::default() })).await;
+    world.set_now(T0 + 98);
+    world.store.keep_up(T0 + 98).await.unwrap();
+    let owner = smimea_owner(&address("a@example.org"));
+    assert!(world.published().await.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).is_none());
+}

@@ -57,9 +57,13 @@ pub(crate) async fn publish(
     let now = site.now();
     let prepared = async {
         let authority = site.authenticate(peer, &headers, now).await?;
-        Ok((authority, publish_options(&query?)?, media_type(&headers, &CERTIFICATE_TYPES)?, place(&site).await?))
+        let upload = site.uploads.admit(peer.0).ok_or_else(|| {
+            let detail = "too many uploads are under way; send one after the other";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-uploads", detail).retry_after(1)
+        })?;
+        Ok((authority, publish_options(&query?)?, media_type(&headers, &CERTIFICATE_TYPES)?, upload))
     };
-    let (authority, options, (), place) = match prepared.await {
+    let (authority, options, (), upload) = match prepared.await {
         Ok(prepared) => prepared,
         Err(problem) => {
             body::discard(&headers, body).await;
@@ -68,8 +72,10 @@ pub(crate) async fn publish(
     };
     let octets = body::read(&headers, body, MAX_CERTIFICATES).await?;
     let (submissions, refused) = submissions(octets)?;
+    let place = place(&site).await?;
     let store = site.store.clone();
     let mut report = finish(place, async move { store.publish(submissions, options, &authority, now).await }).await?;
+    drop(upload);
     report.items.extend(refused);
     report_answer(&site, report).await
 }
@@ -238,6 +244,10 @@ async fn authenticated_admin(
 fn publish_options(query: &Query) -> Result<PublishOptions, Problem> {
     query.only(&["address", "domain_certificate", "authority_for", "restore", "dry_run"])?;
     let domain = |name| query.one(name)?.map(parse_domain).transpose();
+    let whose = ["address", "domain_certificate", "authority_for"];
+    if whose.iter().filter(|name| query.all(name).next().is_some()).count() > 1 {
+        return Err(Problem::bad_request("bad-query", format!("only one of {} may be given", whose.join(", "))));
+    }
     Ok(PublishOptions {
         addresses: query.all("address").map(parse_address).collect::<Result<_, _>>()?,
         domain_certificate: domain("domain_certificate")?,

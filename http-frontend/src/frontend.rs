@@ -128,6 +128,7 @@ impl Frontend {
             extra_metrics,
             requests: Requests::default(),
             attempts: Attempts::default(),
+            uploads: Arc::new(Connections::new(self.options.changes, self.options.changes.div_ceil(2))),
             changes: Arc::new(Semaphore::new(self.options.changes)),
         });
         let router = router(site);

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::message;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
-use crate::session::{self, Service};
+use crate::session::{self, Shared};
 
 /// How long sessions have to finish what they do when the front end stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ impl Frontend {
     ) -> Result<(), Error> {
         let Options { connections, connections_per_source, idle } = self.options;
         let connections = Arc::new(Connections::new(connections, connections_per_source));
-        let service = Arc::new(Service {
+        let service = Arc::new(Shared {
             published: Box::new(move || reader.published()),
             allowance,
             clock,
@@ -106,7 +106,7 @@ impl Frontend {
 
 async fn accept(
     listener: tokio::net::TcpListener,
-    service: Arc<Service>,
+    service: Arc<Shared>,
     connections: Arc<Connections>,
     mut shutdown: watch::Receiver<bool>,
 ) {

@@ -23,7 +23,7 @@ const MAX_ENTRIES: usize = 500;
 const MAX_EXAMINED: usize = 10_000;
 /// The most filter elements one search evaluates, all nodes together: a search holds its thread for some
 /// milliseconds at worst.
-const MAX_EVALUATED: usize = 200_000;
+const MAX_EVALUATED: usize = 30_000;
 
 /// What a search found: the nodes to send, and why there are not more of them.
 pub(crate) struct Found<'a> {

@@ -38,7 +38,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER: (Duration, u64) = (Duration::from_secs(1), 1024 * 1024);
 
 /// What all sessions share.
-pub(crate) struct Service {
+pub(crate) struct Shared {
     pub(crate) published: Box<dyn Fn() -> Result<Arc<Published>, DirectoryError> + Send + Sync>,
     pub(crate) allowance: Arc<Allowance>,
     pub(crate) clock: Clock,
@@ -51,7 +51,7 @@ pub(crate) struct Service {
 pub(crate) async fn serve<S>(
     stream: S,
     source: IpAddr,
-    service: &Service,
+    service: &Shared,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()>
 where
@@ -99,7 +99,7 @@ fn next_message<'i>(input: &'i [u8], start: &mut usize) -> Option<Result<Message
 struct Session<'s, S> {
     stream: S,
     source: IpAddr,
-    service: &'s Service,
+    service: &'s Shared,
     out: Vec<u8>,
 }
 

@@ -55,7 +55,12 @@ impl Address {
         if local.len() > MAX_LOCAL_PART {
             return Err(refuse("the part before the @ is longer than 255 octets"));
         }
-        Ok(Address { domain: DomainName::parse(&domain)?, local: local.into() })
+        let address = Address { domain: DomainName::parse(&domain)?, local: local.into() };
+        // Lower case may be longer (U+023A has two octets, its lower case three), and every variant must be an address.
+        if address.lower_case().local.len() > MAX_LOCAL_PART {
+            return Err(refuse("the part before the @ is longer than 255 octets in lower case"));
+        }
+        Ok(address)
     }
 
     /// The local part as it is hashed.

@@ -41,6 +41,7 @@ CREATE TABLE entry (
   address TEXT NOT NULL UNIQUE, -- in lower case
   version INTEGER NOT NULL,     -- of its last publication
   changed_at INTEGER NOT NULL,
+  spellings TEXT NOT NULL,      -- as certificates write it, one a line
   records BLOB NOT NULL,        -- RRSIGs with owner, type and TTL; RDATA follows from the certificates
   refresh_at INTEGER,           -- when a signature is due for renewal
   due_at INTEGER,               -- when a certificate begins or ends

@@ -4,8 +4,11 @@
 //! [`token`] the tokens.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
@@ -52,6 +55,11 @@ impl Sqlite3 {
             .busy_timeout(BUSY)
             // A slow disk is seen in the metrics; a log line with a whole statement helps nobody.
             .disable_statement_logging();
+        // Made by hand first: the files that SQLite puts beside it take over its mode.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(Error::file(file, error)),
+            _ => {}
+        }
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await?;
         let reading = options.clone().read_only(true).create_if_missing(false);
@@ -160,7 +168,7 @@ pub(crate) async fn changed_entries(
     joined.finish().map_or(Ok(()), each)
 }
 
-const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, \
+const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, e.spellings, \
      b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
      b.added_version, b.ended_at, b.reason, \
      c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, c.subject, c.issuer, c.serial_hex, c.key_name \
@@ -169,10 +177,12 @@ const VISIBLE_ONLY: &str = " AND b.visible = 1";
 const JOIN_CERTIFICATE: &str = " LEFT JOIN certificate c ON c.id = b.certificate_id";
 const ORDER_ENTRY: &str = " ORDER BY e.id, b.restored DESC, c.not_before DESC, c.not_after DESC, c.id DESC";
 
-/// Puts the rows of the join together again: those of one entry follow each other.
+/// Puts the rows of the join together again: those of one entry follow each other. A certificate is kept once, however
+/// many mailboxes it serves.
 #[derive(Default)]
 struct Joined {
     open: Option<EntryRow>,
+    certificates: HashMap<i64, Weak<CertificateRow>>,
 }
 
 impl Joined {
@@ -189,15 +199,43 @@ impl Joined {
                 records: records::decode(row.try_get(5)?)?,
                 refresh_at: row.try_get(6)?,
                 due_at: row.try_get(7)?,
+                spellings: spellings(row, 8)?,
                 bindings: Vec::new(),
             });
         }
-        if let Some(certificate_id) = row.try_get::<Option<i64>, _>(8)?
-            && let Some(open) = &mut self.open
-        {
-            open.bindings.push(binding(row, certificate_id)?);
+        if let Some(certificate_id) = row.try_get::<Option<i64>, _>(9)? {
+            let binding = self.binding(row, certificate_id)?;
+            if let Some(open) = &mut self.open {
+                open.bindings.push(binding);
+            }
         }
         Ok(done)
+    }
+
+    fn binding(&mut self, row: &SqliteRow, certificate_id: i64) -> Result<Binding, Error> {
+        let certificate = match self.certificates.get(&certificate_id).and_then(Weak::upgrade) {
+            Some(known) => known,
+            None => {
+                let read = Arc::new(certificate(row, certificate_id, 21)?);
+                self.certificates.insert(certificate_id, Arc::downgrade(&read));
+                read
+            }
+        };
+        let state: &str = row.try_get(15)?;
+        Ok(Binding {
+            certificate,
+            spellings: spellings(row, 10)?,
+            asserted: row.try_get(11)?,
+            purposes: Purposes(row.try_get(12)?),
+            slot: row.try_get(13)?,
+            restored: row.try_get(14)?,
+            state: State::parse(state).ok_or_else(|| Error::Corrupt(format!("state {state}")))?,
+            visible: row.try_get(16)?,
+            added_at: row.try_get(17)?,
+            added_version: unsigned(row, 18)?,
+            ended_at: row.try_get(19)?,
+            reason: row.try_get(20)?,
+        })
     }
 
     fn finish(self) -> Option<EntryRow> {
@@ -205,23 +243,13 @@ impl Joined {
     }
 }
 
-fn binding(row: &SqliteRow, certificate_id: i64) -> Result<Binding, Error> {
-    let spellings: &str = row.try_get(9)?;
-    let state: &str = row.try_get(14)?;
-    Ok(Binding {
-        certificate: Arc::new(certificate(row, certificate_id, 20)?),
-        spellings: spellings.lines().map(Address::parse).collect::<Result<_, _>>()?,
-        asserted: row.try_get(10)?,
-        purposes: Purposes(row.try_get(11)?),
-        slot: row.try_get(12)?,
-        restored: row.try_get(13)?,
-        state: State::parse(state).ok_or_else(|| Error::Corrupt(format!("state {state}")))?,
-        visible: row.try_get(15)?,
-        added_at: row.try_get(16)?,
-        added_version: unsigned(row, 17)?,
-        ended_at: row.try_get(18)?,
-        reason: row.try_get(19)?,
-    })
+fn spellings(row: &SqliteRow, column: usize) -> Result<Vec<Address>, Error> {
+    let text: &str = row.try_get(column)?;
+    Ok(text.lines().map(Address::parse).collect::<Result<_, _>>()?)
+}
+
+fn lines(addresses: &[Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn certificate(row: &SqliteRow, id: i64, first: usize) -> Result<CertificateRow, Error> {
@@ -261,6 +289,20 @@ pub(crate) async fn certificates(
             let known = certificate(&row, row.try_get(0)?, 1)?;
             found.insert(known.sha256, Arc::new(known));
         }
+    }
+    Ok(found)
+}
+
+/// The mailboxes that show one of a list of certificates only on the publisher's word, with that certificate.
+pub(crate) async fn aliases(connection: &mut SqliteConnection, certificates: &[i64]) -> Result<Vec<Address>, Error> {
+    let mut found = Vec::new();
+    for chunk in certificates.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT DISTINCT e.address FROM binding b JOIN entry e ON e.id = b.entry_id \
+             WHERE b.asserted = 1 AND b.visible = 1 AND b.certificate_id IN (",
+        );
+        list(&mut query, chunk.iter().copied());
+        found.extend(addresses(query.build().fetch_all(&mut *connection).await?)?);
     }
     Ok(found)
 }
@@ -365,7 +407,7 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
     for chunk in entries.chunks(ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO entry (id, domain_id, address, version, changed_at, records, refresh_at, due_at, revision) ",
+            "INSERT INTO entry (id, domain_id, address, version, changed_at, records, refresh_at, due_at, spellings, revision) ",
         );
         query.push_values(chunk, |mut row, entry| {
             row.push_bind(entry.id)
@@ -376,11 +418,13 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
                 .push_bind(records::encode(&entry.records))
                 .push_bind(entry.refresh_at)
                 .push_bind(entry.due_at)
+                .push_bind(lines(&entry.spellings))
                 .push_bind(revision);
         });
         query.push(
             " ON CONFLICT (id) DO UPDATE SET version = excluded.version, changed_at = excluded.changed_at, \
-             records = excluded.records, refresh_at = excluded.refresh_at, due_at = excluded.due_at, revision = excluded.revision",
+             records = excluded.records, refresh_at = excluded.refresh_at, due_at = excluded.due_at, \
+             spellings = excluded.spellings, revision = excluded.revision",
         );
         query.build().execute(&mut *connection).await?;
     }
@@ -392,10 +436,9 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
              added_at, added_version, ended_at, reason) ",
         );
         query.push_values(chunk, |mut row, (entry_id, binding)| {
-            let spellings: Vec<String> = binding.spellings.iter().map(ToString::to_string).collect();
             row.push_bind(*entry_id)
                 .push_bind(binding.certificate.id)
-                .push_bind(spellings.join("\n"))
+                .push_bind(lines(&binding.spellings))
                 .push_bind(binding.asserted)
                 .push_bind(binding.purposes.0)
                 .push_bind(binding.slot.clone())

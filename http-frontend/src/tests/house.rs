@@ -119,6 +119,7 @@ impl House {
             extra_metrics: extra_metrics(),
             requests: Requests::default(),
             attempts: Attempts::default(),
+            uploads: Arc::new(certdir_directory::Connections::new(2, 1)),
             changes: Arc::new(Semaphore::new(2)),
         };
         let router = router(Arc::new(site));

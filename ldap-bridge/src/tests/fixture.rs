@@ -16,7 +16,7 @@ use crate::ber::{self, BOOLEAN, ENUMERATED, INTEGER, OCTETS, SEQUENCE};
 use crate::filter::tests::ber_of;
 use crate::message::Scope;
 use crate::metrics::Metrics;
-use crate::session::{self, Service};
+use crate::session::{self, Shared};
 
 /// 2026-11-22 07:38:31 UTC.
 pub(crate) const NOW: UnixTime = 1_795_333_111;
@@ -115,7 +115,7 @@ impl World {
 
     pub(crate) async fn connect_with(&self, allowance: Allowance, pipe: usize) -> Client {
         let reader = self.reader().await;
-        let service = Service {
+        let service = Shared {
             published: Box::new(move || reader.published()),
             allowance: Arc::new(allowance),
             clock: self.clock(),
