@@ -201,7 +201,8 @@ fn exported_zones_pass_the_checkers_of_four_servers() {
 fn a_mail_domain_hosted_as_a_whole_has_cert_records() {
     let world = World::new();
     for (domain, form) in [("direct.example.org", "der"), ("example.net", "rfc4398")] {
-        let add = ["domain", "add", "--hosting", "mail", "--cert-data", form, domain];
+        let add =
+            ["domain", "add", "--hosting", "mail", "--cert-data", form, "--name-server", "ns.example.com", domain];
         world.certdir(&add).ok();
     }
     let server = world.serve();

@@ -1,6 +1,6 @@
 //! Who may publish: nobody publishes in another organisation's name.
 
-use crate::world::{Request, Said, World};
+use crate::world::{PATIENCE, Request, Said, World, until};
 
 /// A token that may publish for one domain.
 #[track_caller]
@@ -42,7 +42,8 @@ fn wrong_tokens_and_tokens_of_another_domain_are_refused() {
     let withdraw = ["withdraw", "--url", &url, "--token", &token, address];
     let refused = world.certdir(&withdraw).exits(1);
     one_line(&refused);
-    assert_eq!(server.http_certificate(address), Some(alice.der.clone()));
+    let seen = until("published beside", PATIENCE, || server.http_certificate(address));
+    assert_eq!(seen, alice.der);
 
     // Without any token: the same, by hand.
     let file = format!("@{}", alice.path());

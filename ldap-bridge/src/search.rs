@@ -21,9 +21,11 @@ pub(crate) const STRANGER_ENTRIES: usize = 5;
 const MAX_ENTRIES: usize = 500;
 /// The most nodes one search looks at.
 const MAX_EXAMINED: usize = 10_000;
-/// The most filter elements one search evaluates, all nodes together: a search holds its thread for some
-/// milliseconds at worst.
+/// The most filter elements one search evaluates, all nodes together, when anything may match: such a search counts as
+/// one look-up and holds its thread for some 20 milliseconds at worst.
 const MAX_EVALUATED: usize = 30_000;
+/// The same for a pinned search, which pays one look-up for each pinned value.
+const MAX_EVALUATED_PINNED: usize = 200_000;
 
 /// What a search found: the nodes to send, and why there are not more of them.
 pub(crate) struct Found<'a> {
@@ -55,13 +57,14 @@ pub(crate) fn find<'a>(view: View<'a>, base: &Dn, search: &Search<'_>) -> Result
         1.. if search.size_limit <= server_limit => (search.size_limit, Refusal::SizeLimit),
         _ => (server_limit, at_server_limit),
     };
+    let evaluated = if pins.is_some() { MAX_EVALUATED_PINNED } else { MAX_EVALUATED };
     let mut walk = Walk {
         view,
         base,
         scope: search.scope,
         filter: &search.filter,
         limit,
-        budget: MAX_EXAMINED.min(MAX_EVALUATED / search.filter.elements()),
+        budget: MAX_EXAMINED.min(evaluated / search.filter.elements()),
         found: Found { nodes: Vec::new(), incomplete: None, was_long: pins.is_none() },
         at_limit: Some(at_limit),
     };

@@ -260,7 +260,8 @@ async fn wrong_tokens_are_counted_for_each_source() {
     let limited = house.send("GET", "/v1/tokens", &wrong, "").await;
     assert_eq!((limited.status, limited.header("retry-after")), (429, "60"));
     golden("too-many-attempts.json", &limited.text());
-    assert_eq!(house.send("GET", "/v1/tokens", &[("authorization", &right)], "").await.status, 429, "not tried either");
+    let knows = house.send("GET", "/v1/tokens", &[("authorization", &right)], "").await.status;
+    assert_eq!(knows, 200, "behind one address the one who guesses does not lock out the one who knows");
     assert_eq!(house.send_from("192.0.2.2", "GET", "/v1/tokens", &[("authorization", &right)], "").await.status, 200);
     assert_eq!(house.get("/v1/addresses/a@example.org").await.status, 404, "look-ups without a token go on");
     house.set_time(NOW + 60);

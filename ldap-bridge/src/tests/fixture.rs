@@ -86,9 +86,12 @@ impl World {
         world.publish(certificate(Some("Gateway"), &[], false), of_domain).await;
         let of_authority = PublishOptions { authority_for: Some(domain("example.org")), ..PublishOptions::default() };
         world.publish(world.authority.clone(), of_authority).await;
-        let addresses = (0..1000).map(|n| Address::parse(&format!("person{n}@many.example")).unwrap()).collect();
-        let aliases = PublishOptions { addresses, ..PublishOptions::default() };
-        world.publish(certificate(Some("Shared Mailbox"), &[], false), aliases).await;
+        let people: Vec<Address> =
+            (0..1000).map(|n| Address::parse(&format!("person{n}@many.example")).unwrap()).collect();
+        for addresses in people.chunks(100) {
+            let aliases = PublishOptions { addresses: addresses.to_vec(), ..PublishOptions::default() };
+            world.publish(certificate(Some("Shared Mailbox"), &[], false), aliases).await;
+        }
         world
     }
 
