@@ -66,6 +66,12 @@ impl Reader {
         Ok(self.shared.published.load_full())
     }
 
+    /// Seconds since the store was last seen to hold nothing newer: normally 0. Monitoring wants to know long before the set
+    /// is too old to be shown.
+    pub fn age(&self) -> i64 {
+        self.shared.age()
+    }
+
     /// A cache for one thread of a hot loop.
     pub fn cache(&self) -> PublishedCache {
         PublishedCache { shared: self.shared.clone(), cache: Cache::new(self.shared.published.clone()) }
@@ -86,8 +92,12 @@ impl PublishedCache {
 }
 
 impl Shared {
+    fn age(&self) -> i64 {
+        (self.clock)() - self.fresh_at.load(Ordering::Relaxed)
+    }
+
     fn fresh(&self) -> Result<(), Error> {
-        let seconds = (self.clock)() - self.fresh_at.load(Ordering::Relaxed);
+        let seconds = self.age();
         if seconds > STALE_AFTER { Err(Error::Stale { seconds }) } else { Ok(()) }
     }
 }

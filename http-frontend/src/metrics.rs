@@ -54,9 +54,16 @@ struct Health {
     changed_at: String,
 }
 
+/// Seconds without a look at the store after which this server is not healthy: it goes on answering from the last set for a
+/// while, but somebody should see to it.
+const MAX_AGE: i64 = 10;
+
 /// `GET /healthz`: 200 while the published set is there and follows the store, else 503.
 pub(crate) async fn health(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
     let published = site.reader.published()?;
+    if site.reader.age() > MAX_AGE {
+        return Err(Problem::unavailable("store-lost"));
+    }
     let health = Health {
         status: "ok",
         store: "followed",

@@ -87,6 +87,11 @@ impl House {
         house
     }
 
+    /// Nobody follows the store from now on.
+    pub(crate) async fn unfollowed() -> House {
+        House::open(10_000, false).await
+    }
+
     async fn open(burst: u32, follow: bool) -> House {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(data.path()).await.unwrap();

@@ -266,3 +266,14 @@ async fn health_and_metrics_tell_what_is_served() {
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     golden("metrics.txt", &metrics.text());
 }
+
+/// Nobody followed the store for a while: look-ups go on, monitoring is told.
+#[tokio::test]
+async fn a_store_that_was_not_seen_for_a_while_is_not_healthy() {
+    let house = House::unfollowed().await;
+    assert_eq!(house.get("/healthz").await.status, 200);
+    house.set_time(NOW + 60);
+    let health = house.get("/healthz").await;
+    assert_eq!((health.status, health.json()["code"].as_str().map(str::to_owned)), (503, Some("store-lost".into())));
+    assert_eq!(house.get("/v1/addresses/a@example.org").await.status, 404);
+}
