@@ -39,7 +39,8 @@ pub(crate) struct Everywhere {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run sample domains and certificates on loopback, from nothing; prints what to try.
+    /// Run sample domains and certificates on loopback, from nothing; prints what to try. Without --data in a temporary folder
+    /// that is removed at the end.
     Demo(Listen),
     /// Run the directory.
     Serve(Listen),
@@ -162,7 +163,8 @@ pub(crate) enum DomainCommand {
     Add {
         #[arg(value_parser = domain)]
         domain: DomainName,
-        /// What is delegated to this directory: `_smimecert.DOMAIN` only, or the mail domain itself (with CERT records).
+        /// What is delegated to this directory: `_smimecert.DOMAIN` only, or the mail domain itself (with CERT records, and without
+        /// any other record it has now, such as MX; needs --name-server). Cannot be changed later.
         #[arg(long, value_enum, default_value_t = HostingChoice::Smimecert)]
         hosting: HostingChoice,
         /// The form of CERT data: as RFC 4398 says, or bare DER, which Direct software reads.
@@ -171,7 +173,7 @@ pub(crate) enum DomainCommand {
         /// TTL of certificate records, in seconds: how long a gateway may go on using a replaced certificate.
         #[arg(long, value_name = "SECONDS")]
         ttl: Option<u32>,
-        /// A name server of the zone; repeatable. Without it ns1.DOMAIN.
+        /// A name server of the zone; repeatable. Without it ns1.DOMAIN. Cannot be changed later.
         #[arg(long = "name-server", value_name = "HOST")]
         name_servers: Vec<String>,
         /// Publish addresses exactly as certificates write them, without the lower-case variant.
@@ -204,7 +206,8 @@ pub(crate) enum CertDataChoice {
 /// A running directory instead of the data folder.
 #[derive(Debug, Args, Clone)]
 pub(crate) struct Remote {
-    /// A running directory to change, such as http://127.0.0.1:8080, instead of the data folder.
+    /// A running directory to change, such as http://127.0.0.1:8080, instead of the data folder. Commands without this flag look
+    /// at the data folder.
     #[arg(long, value_name = "URL", env = "CERTDIR_URL")]
     pub(crate) url: Option<String>,
     /// The token for it; better given by the variable, where other users do not see it.
@@ -217,7 +220,7 @@ pub(crate) struct Publish {
     /// Files of PEM or DER certificates, folders of such files, or - for standard input.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
-    /// An alias that the certificate does not name; repeatable. Published as asserted by you.
+    /// An alias that the certificate does not name; repeatable, for one certificate. Published as asserted by you.
     #[arg(long = "address", value_name = "A", value_parser = address)]
     pub(crate) addresses: Vec<Address>,
     /// A gateway's certificate, for the whole domain. It names the domain, or nobody at all.
@@ -272,7 +275,7 @@ pub(crate) struct Resolve {
     #[arg(long, conflicts_with_all = ["explain", "json"])]
     pub(crate) pem: bool,
     /// A name server to ask instead of the system's; repeatable.
-    #[arg(long = "server", value_name = "IP:PORT", env = "CERTDIR_SERVER", value_delimiter = ',')]
+    #[arg(long = "server", value_name = "IP:PORT", env = "CERTDIR_SERVER", value_delimiter = ',', value_parser = server)]
     pub(crate) servers: Vec<SocketAddr>,
     /// DNSKEY or DS records to trust instead of the root zone's; repeatable.
     #[arg(long = "trust-anchor", value_name = "FILE", env = "CERTDIR_TRUST_ANCHOR", value_delimiter = ',')]
@@ -337,6 +340,10 @@ fn address(text: &str) -> Result<Address, String> {
 
 fn domain(text: &str) -> Result<DomainName, String> {
     DomainName::parse(text).map_err(|error| error.to_string())
+}
+
+fn server(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an IP address and a port such as 127.0.0.1:53".into())
 }
 
 fn role(text: &str) -> Result<Role, String> {

@@ -85,7 +85,8 @@ pub(crate) async fn history(everywhere: &Everywhere, address: &Address) -> Resul
     let output = Output { json: everywhere.json };
     let rows = open_existing(everywhere).await?.history(address, &Authority::Operator).await?;
     if rows.is_empty() {
-        return Err(certdir_directory::Error::NotFound(address.to_string()).into());
+        let what = format!("{address} was never published here; see: certdir list");
+        return Err(certdir_directory::Error::NotFound(what).into());
     }
     for row in rows {
         output.document(&row)?;

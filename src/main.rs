@@ -22,6 +22,7 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
     };
     let arguments = match parsed {
         Ok(arguments) => arguments,
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(1);
+        }
         // 1 and not clap's 2, which is a verdict here.
         Err(error) if error.use_stderr() => return fail(&Error::Usage(usage(&error)), json),
         Err(help) => return ExitCode::from(u8::from(help.print().is_err())),

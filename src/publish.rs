@@ -127,7 +127,7 @@ impl Target {
 
 /// The store of a data folder that has one.
 pub(crate) async fn open_existing(everywhere: &Everywhere) -> Result<Store, Error> {
-    if !Store::exists(&everywhere.data) {
+    if !Store::exists(&everywhere.data)? {
         return Err(Error::Usage(format!(
             "{} is no data folder of certdir; begin with: certdir domain add DOMAIN (or name the folder with --data)",
             everywhere.data.display()

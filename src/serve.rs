@@ -63,6 +63,7 @@ impl Frontends {
         let (stop, stopped) = watch::channel(false);
         let mut stopping = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
         let version = reader.published()?.version();
+        let nothing_hosted = reader.published()?.domains().next().is_none();
         for address in self.dns.addresses() {
             output.line(format!("listening dns udp {address}"))?;
             output.line(format!("listening dns tcp {address}"))?;
@@ -98,6 +99,9 @@ impl Frontends {
             running.spawn(async move { Ok(self.http.run(reader, store, allowance, clock, extra, stopped).await?) });
         }
         output.line(format!("ready version {version}"))?;
+        if nothing_hosted {
+            tracing::warn!("no domain is hosted yet; add one with: certdir domain add DOMAIN --name-server HOST");
+        }
         output.document(&serde_json::json!({ "ready": true, "version": version }))?;
 
         let [interrupt, terminate] = &mut stopping;

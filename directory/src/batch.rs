@@ -310,6 +310,17 @@ impl Batch {
         Ok(items)
     }
 
+    /// The mailboxes in this batch that show a certificate, by its SHA-256 in hexadecimal.
+    pub(crate) fn still_shown(&self, sha256: &str) -> Vec<String> {
+        let shows = |loaded: &&Loaded| {
+            loaded.row.bindings.iter().any(|b| b.visible && HEXLOWER.encode(&b.certificate.sha256) == sha256)
+        };
+        let mut all: Vec<String> =
+            self.entries.values().filter(shows).map(|loaded| loaded.row.address.to_string()).collect();
+        all.sort();
+        all
+    }
+
     /// Upkeep of one mailbox: certificates begin and end, signatures are renewed.
     pub(crate) fn keep_up(&mut self, mailbox: &Address) -> Result<(), Error> {
         let now = self.now;

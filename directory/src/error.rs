@@ -47,7 +47,7 @@ pub enum Error {
         seconds: i64,
     },
     /// The domain is not hosted here.
-    #[error("the domain {0} is not hosted here; add it with: certdir domain add {0}")]
+    #[error("the domain {0} is not hosted here; add it with: certdir domain add {0} --name-server HOST")]
     UnknownDomain(DomainName),
     /// The domain is there already.
     #[error("the domain {0} is hosted here already; see: certdir domain show {0}")]
@@ -55,8 +55,8 @@ pub enum Error {
     /// A setting of a domain cannot be used.
     #[error("{0}")]
     Setting(String),
-    /// There is nothing by that name.
-    #[error("{0} is not known here; see: certdir list")]
+    /// There is nothing by that name; the text says what, and where to look.
+    #[error("{0}")]
     NotFound(String),
     /// The token is wrong, unknown or revoked.
     #[error("the token is not valid; ask the directory's operator for a new one (certdir token add)")]

@@ -245,7 +245,7 @@ impl Candidate {
         Refusal::new(
             "not-hosted",
             format!(
-                "none of its addresses is in a domain hosted here{detail}; add one with: certdir domain add {first}"
+                "none of its addresses is in a domain hosted here{detail}; add one with: certdir domain add {first} --name-server HOST"
             ),
         )
     }

@@ -3,7 +3,8 @@
 //! *Writing.* A [`Store`] ([`store`]) takes certificates in one transaction for each acknowledged batch: [`intake`] says
 //! what a certificate may be published for, [`batch`] works on the [`rows`] in memory, [`lifecycle`] decides which
 //! certificate is current, [`records`] makes and signs what DNS shows, [`log`] numbers what happened, [`sqlite`] writes
-//! it all, and [`report`] tells the publisher. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
+//! it all, and [`report`] tells the publisher; [`shown`] is what
+//! people look up. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
 //!
 //! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]); views
@@ -29,6 +30,7 @@ pub mod published;
 mod records;
 pub mod report;
 mod rows;
+pub mod shown;
 mod sqlite;
 pub mod store;
 
@@ -46,4 +48,5 @@ pub use published::{Attribute, Domain, Entry, Published, Version, Visible};
 pub use records::SIGNATURE_LIFETIME;
 pub use report::{Item, Outcome, Report};
 pub use rows::State;
-pub use store::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord, Store, WithdrawTarget};
+pub use shown::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord};
+pub use store::{Store, WithdrawTarget};

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use certdir_certificate::UnixTime;
 use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey};
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::watch;
 
@@ -23,7 +22,8 @@ use crate::log::{Action, Publication};
 use crate::published::Version;
 use crate::records::{self, Term};
 use crate::report::{Item, Refusal, Report};
-use crate::rows::{DomainRow, EntryRow, SignedRecord, State};
+use crate::rows::{DomainRow, EntryRow};
+use crate::shown::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord};
 use crate::sqlite::{self, Sqlite3};
 
 /// Everything that changes the directory. Cheap to clone.
@@ -45,112 +45,6 @@ pub enum WithdrawTarget {
     Mailbox(Address),
     /// One certificate, of every mailbox, by its SHA-256.
     Certificate([u8; 32]),
-}
-
-/// A certificate in the history of a mailbox.
-#[derive(Debug, Clone, Serialize)]
-pub struct HistoryRow {
-    /// The mailbox, in lower case.
-    pub address: String,
-    /// How it is written in the certificate or by the publisher.
-    pub spellings: Vec<String>,
-    /// The publisher says that it is this mailbox's, not the certificate.
-    pub asserted: bool,
-    /// Where it stands in its life.
-    pub state: State,
-    /// Whether the world sees it.
-    pub visible: bool,
-    /// When it was taken, Unix seconds.
-    pub added_at: UnixTime,
-    /// The Version of that.
-    pub added_version: Version,
-    /// When it ceased to be current.
-    pub ended_at: Option<UnixTime>,
-    /// Why, where somebody said.
-    pub reason: Option<String>,
-    /// SHA-256 of the DER, hexadecimal.
-    pub sha256: String,
-    /// Subject, as RFC 4514 writes it.
-    pub subject: String,
-    /// Issuer.
-    pub issuer: String,
-    /// Serial number, hexadecimal.
-    pub serial: String,
-    /// Kind and size of the key.
-    pub key: String,
-    /// Not valid before, Unix seconds.
-    pub not_before: UnixTime,
-    /// Not valid after, Unix seconds.
-    pub not_after: UnixTime,
-    /// The certificate itself.
-    #[serde(skip)]
-    pub der: Vec<u8>,
-}
-
-/// Which certificates to list.
-#[derive(Debug, Clone, Default)]
-pub struct ListFilter {
-    /// Only this domain's.
-    pub domain: Option<DomainName>,
-    /// Only those in this state; without it, current and staged ones.
-    pub state: Option<State>,
-    /// Only visible ones that end before.
-    pub ends_before: Option<UnixTime>,
-    /// Continue after this domain and address.
-    pub after: Option<(String, String)>,
-}
-
-/// A hosted domain, for people.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DomainStatus {
-    /// The mail domain.
-    #[serde(rename = "domain")]
-    pub name: String,
-    /// The zone's apex.
-    pub apex: String,
-    /// How it is published.
-    pub settings: Settings,
-    /// The zone's SOA serial.
-    pub serial: u32,
-    /// When it was added, Unix seconds.
-    pub added_at: UnixTime,
-    /// NS records for the parent zone, in master-file form.
-    pub ns: Vec<String>,
-    /// The DS record for the parent zone, in master-file form.
-    pub ds: String,
-    /// The DNSKEY record, in master-file form: a trust anchor.
-    pub dnskey: String,
-    /// Certificates by state.
-    pub certificates: Vec<(State, u64)>,
-}
-
-/// What the views serve for a mailbox.
-#[derive(Debug, Clone, Serialize)]
-pub struct Shown {
-    /// The mailbox, in lower case.
-    pub address: String,
-    /// The Version of its last change; 0 when it has no entry.
-    pub version: Version,
-    /// The certificates that are visible, newest first.
-    pub certificates: Vec<HistoryRow>,
-    /// The signed RRsets that DNS serves.
-    pub records: Vec<ShownRecord>,
-    /// The RRsets of the domain's own certificate, which serve a mailbox that has no record.
-    pub domain_records: Vec<ShownRecord>,
-}
-
-/// A signed RRset.
-#[derive(Debug, Clone, Serialize)]
-pub struct ShownRecord {
-    /// Owner name.
-    pub owner: String,
-    /// Record type.
-    #[serde(rename = "type")]
-    pub rtype: String,
-    /// Seconds.
-    pub ttl: u32,
-    /// When its signature ends, Unix seconds modulo 2^32.
-    pub expiration: u32,
 }
 
 /// Mailboxes in one transaction of upkeep: short, so that publishers hardly wait.
@@ -179,8 +73,9 @@ impl Store {
     }
 
     /// Whether a data folder has a store.
-    pub fn exists(data: &Path) -> bool {
-        data.join(FILE).exists()
+    pub fn exists(data: &Path) -> Result<bool, Error> {
+        // A folder of another user is not an empty one.
+        data.join(FILE).try_exists().map_err(|source| Error::file(data, source))
     }
 
     /// Publishes a batch in one transaction. Certificates that cannot be taken are refused one by one in the report; an
@@ -192,6 +87,13 @@ impl Store {
         authority: &Authority,
         now: UnixTime,
     ) -> Result<Report, Error> {
+        let given = !options.addresses.is_empty() || options.domain_certificate.is_some();
+        if given && submissions.len() > 1 {
+            // Else the last certificate of a folder would become everybody's.
+            return Err(Error::Setting(
+                "an alias or a domain is given to one certificate at a time: publish that one alone".into(),
+            ));
+        }
         let read: Vec<_> = submissions.into_iter().map(|s| (Candidate::read(&s.der), s.origin)).collect();
         let candidates = || read.iter().filter_map(|(candidate, _)| candidate.as_ref().ok());
         let domains: BTreeSet<DomainName> =
@@ -264,12 +166,27 @@ impl Store {
         let domains = allowed.iter().map(|mailbox| mailbox.domain().clone()).collect();
         let mut batch = self.load(&mut transaction, domains, authority.actor(), now).await?;
         self.load_entries(&mut transaction, &mut batch, allowed.iter().cloned().collect()).await?;
+        self.load_aliases(&mut transaction, &mut batch).await?;
         let mut items = Vec::new();
         for mailbox in &allowed {
             items.extend(batch.withdraw(mailbox, only, reason.as_deref())?);
         }
+        for item in &mut items {
+            let elsewhere = batch.still_shown(item.sha256.as_deref().unwrap_or_default());
+            if !elsewhere.is_empty() {
+                item.warnings.push(format!(
+                    "it is still published for {}; to take it back everywhere: certdir withdraw {}",
+                    elsewhere.join(", "),
+                    item.sha256.as_deref().unwrap_or_default()
+                ));
+            }
+        }
         if items.is_empty() {
-            return Err(Error::NotFound(called));
+            let hint = match &target {
+                WithdrawTarget::Mailbox(_) => format!("see: certdir history {called}"),
+                WithdrawTarget::Certificate(_) => "see: certdir list".into(),
+            };
+            return Err(Error::NotFound(format!("{called} has nothing here that could be withdrawn; {hint}")));
         }
         let version = batch.version;
         self.commit(transaction, batch).await?;
@@ -389,8 +306,9 @@ impl Store {
         let own = rows.iter().find(|row| row.address == mailbox);
         let domain = rows.iter().find(|row| row.address == authority && row.address != mailbox);
         let domain = domain.filter(now_or_later);
-        let records =
-            |row: Option<&EntryRow>| row.map(|row| row.records.iter().map(shown).collect()).unwrap_or_default();
+        let records = |row: Option<&EntryRow>| {
+            row.map(|row| row.records.iter().map(ShownRecord::of).collect()).unwrap_or_default()
+        };
         let mut certificates = sqlite::reading::history(&mut reader, &mailbox).await?;
         certificates.retain(|row| row.visible);
         Ok(Shown {
@@ -462,7 +380,7 @@ impl Store {
         administer(authority, "revoke tokens")?;
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         if !sqlite::token::revoke(&mut transaction, id, now).await? {
-            return Err(Error::NotFound(format!("a valid token {}", id.escape_debug())));
+            return Err(Error::NotFound(format!("{} is no valid token; see: certdir token list", id.escape_debug())));
         }
         transaction.commit().await?;
         Ok(())
@@ -624,17 +542,6 @@ fn master(write: impl Fn(&mut dyn std::io::Write) -> Result<(), certdir_zones::E
     let mut out = Vec::new();
     write(&mut out)?;
     Ok(String::from_utf8_lossy(&out).trim_end().to_string())
-}
-
-fn shown(record: &SignedRecord) -> ShownRecord {
-    let expiration = record.rrsig.get(8..).and_then(|rest| rest.first_chunk::<4>());
-    ShownRecord {
-        owner: record.owner.to_string(),
-        rtype: record.rtype.to_string(),
-        ttl: record.ttl,
-        // RFC 4034 section 3.1: expiration follows type, algorithm, labels and TTL.
-        expiration: expiration.map_or(0, |octets| u32::from_be_bytes(*octets)),
-    }
 }
 
 /// A short text for people, on one line.

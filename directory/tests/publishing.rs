@@ -297,7 +297,8 @@ async fn aliases_and_spellings_follow_a_reissue() {
         assert_eq!(&node.rrsets()[0].rrset.rdata()[0][3..], &new[..], "{spelling}");
     }
     let target = WithdrawTarget::Mailbox(address("alice@example.org"));
-    world.store.withdraw(target, None, &Authority::Operator, T0).await.unwrap();
+    let report = world.store.withdraw(target, None, &Authority::Operator, T0).await.unwrap();
+    assert!(report.items[0].warnings[0].contains("still published for info@example.org"), "{report:?}");
     let published = world.published().await;
     for spelling in ["Alice@example.org", "alice@example.org"] {
         let owner = smimea_owner(&address(spelling));
@@ -353,4 +354,16 @@ async fn what_began_and_ended_meanwhile_is_logged_even_when_upkeep_did_not_run()
     let log = world.store.publications_since(1, 100).await.unwrap();
     let actions: Vec<&str> = log.iter().map(|row| row.action.as_str()).collect();
     assert_eq!(actions, ["published", "staged", "published", "expired", "superseded"]);
+}
+
+#[tokio::test]
+async fn an_alias_is_for_one_certificate() {
+    let world = World::with_domain("example.org").await;
+    let both = ["a@example.org", "b@example.org"];
+    let submissions: Vec<Submission> =
+        both.iter().map(|one| Submission { der: world.person(one, T0 - DAY), origin: (*one).into() }).collect();
+    let options = PublishOptions { addresses: vec![address("info@example.org")], ..PublishOptions::default() };
+    let refused = world.store.publish(submissions, options, &Authority::Operator, T0).await;
+    assert!(matches!(refused, Err(Error::Setting(_))));
+    assert!(world.store.list(&Default::default(), 9).await.unwrap().is_empty());
 }

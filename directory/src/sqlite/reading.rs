@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::log::{Action, Detail, Publication};
 use crate::published::Version;
 use crate::rows::State;
-use crate::store::{HistoryRow, ListFilter};
+use crate::shown::{HistoryRow, ListFilter};
 
 const SELECT_HISTORY: &str = "SELECT e.address, b.spellings, b.asserted, b.state, b.visible, b.added_at, b.added_version, \
      b.ended_at, b.reason, c.sha256, c.subject, c.issuer, c.serial_hex, c.key_name, c.not_before, c.not_after, c.der \
