@@ -32,8 +32,6 @@ pub(crate) mod token;
 
 /// Rows in one statement; SQLite takes 32,766 parameters, the widest row here has 13.
 const ROWS: usize = 500;
-/// Rows buffered for a follower: about a megabyte.
-const FOLLOWER_ROWS: usize = 500;
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -71,8 +69,7 @@ impl Sqlite3 {
 
     /// A connection of its own for a follower: `data_version` counts the commits of others.
     pub(crate) async fn follower(&self) -> Result<SqliteConnection, Error> {
-        // Rows cross from SQLite's thread to ours in batches of this many: fewer switches while a whole directory is read.
-        Ok(self.options.clone().row_buffer_size(FOLLOWER_ROWS).connect().await?)
+        Ok(self.options.connect().await?)
     }
 }
 
@@ -155,7 +152,7 @@ pub(crate) async fn changed_entries(
     mut each: impl FnMut(EntryRow) -> Result<(), Error>,
 ) -> Result<(), Error> {
     use futures_util::TryStreamExt;
-    let mut query = QueryBuilder::<Sqlite>::new(SELECT_SHOWN);
+    let mut query = QueryBuilder::<Sqlite>::new(SELECT_ENTRY);
     query.push(VISIBLE_ONLY).push(JOIN_CERTIFICATE);
     if since > 0 {
         query.push(" WHERE e.revision > ").push_bind(signed(since)?);
@@ -175,12 +172,6 @@ const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.ch
      b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
      b.added_version, b.ended_at, b.reason, \
      c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, c.subject, c.issuer, c.serial_hex, c.key_name \
-     FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
-/// The same columns, but for texts that no view shows: a million rows are read at a start.
-const SELECT_SHOWN: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, e.spellings, \
-     b.certificate_id, '', b.asserted, b.purposes, '', b.restored, b.state, b.visible, b.added_at, \
-     b.added_version, b.ended_at, NULL, \
-     c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, '', '', '', '' \
      FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
 const VISIBLE_ONLY: &str = " AND b.visible = 1";
 const JOIN_CERTIFICATE: &str = " LEFT JOIN certificate c ON c.id = b.certificate_id";
