@@ -13,7 +13,6 @@ use crate::arguments::{Everywhere, Listen};
 use crate::clock::now;
 use crate::error::{Error, Exit};
 use crate::output::Output;
-use crate::publish::exists_already;
 use crate::serve::Frontends;
 
 /// People of the sample: `example.org` also has a certificate of its own, `example.net` has none.
@@ -36,7 +35,7 @@ pub(crate) async fn demo(everywhere: &Everywhere, listen: Listen) -> Result<Exit
         let domain = DomainName::parse(domain)?;
         let settings = Settings { ttl: 60, ..Settings::for_domain(&domain) };
         match store.add_domain(&domain, settings, &Authority::Operator, now()).await {
-            Err(error) if exists_already(&error, &domain) => {}
+            Err(certdir_directory::Error::DomainExists(_)) => {}
             other => drop(other?),
         }
         let path = data.join(format!("{domain}.anchor"));

@@ -1,10 +1,7 @@
 //! `certdir publish` and `certdir withdraw`: batches to the store or to a running directory, a line for each certificate
 //! once it is acknowledged.
 
-use certdir_directory::{
-    Address, Authority, DomainName, Error as DirectoryError, Item, Outcome, PublishOptions, Report, Store, Submission,
-    WithdrawTarget,
-};
+use certdir_directory::{Address, Authority, Item, Outcome, PublishOptions, Report, Store, Submission, WithdrawTarget};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::json;
 
@@ -178,9 +175,4 @@ fn print_refused(output: Output, origin: &str, code: &str, message: &str) -> Res
     let text = format!("refused {origin}: {message} ({code})");
     eprintln!("{}", plain(&text).replace('\n', "\\u{a}"));
     Ok(())
-}
-
-/// Whether an error says that the domain is there already.
-pub(crate) fn exists_already(error: &DirectoryError, domain: &DomainName) -> bool {
-    matches!(error, DirectoryError::DomainExists(found) if found == domain)
 }

@@ -161,10 +161,15 @@ impl Batch {
             .filter(|b| b.visible)
             .map(|b| b.certificate.id)
             .collect();
-        let others = self.entries.iter().filter(|(mailbox, _)| !claims.mailboxes.contains_key(*mailbox));
-        let mut aliases: Vec<(Address, Binding)> = others
+        // Nearly always nothing is superseded: a batch of new people is not walked through once for each of them.
+        if shown.is_empty() {
+            return Vec::new();
+        }
+        let all = self.entries.iter();
+        let mut aliases: Vec<(Address, Binding)> = all
             .flat_map(|(mailbox, loaded)| loaded.row.bindings.iter().map(move |binding| (mailbox, binding)))
             .filter(|(_, binding)| binding.asserted && binding.visible && shown.contains(&binding.certificate.id))
+            .filter(|(mailbox, _)| !claims.mailboxes.contains_key(*mailbox))
             .map(|(mailbox, binding)| (mailbox.clone(), binding.clone()))
             .collect();
         aliases.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -260,7 +265,7 @@ impl Batch {
         let hint = (outcome == Outcome::Superseded).then(|| {
             format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same")
         });
-        self.record(mailbox, domain_id, action, &certificate.sha256, None)?;
+        self.record(mailbox, action, &certificate.sha256, None)?;
         Ok((outcome, hint))
     }
 
@@ -273,7 +278,6 @@ impl Batch {
     ) -> Result<Vec<Item>, Error> {
         let now = self.now;
         let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(Vec::new()) };
-        let domain_id = loaded.row.domain_id;
         let mut taken = Vec::new();
         for binding in &mut loaded.row.bindings {
             let wanted = match only {
@@ -294,7 +298,7 @@ impl Batch {
         self.settle(mailbox, &subjects)?;
         let mut items = Vec::new();
         for certificate in taken {
-            let version = self.record(mailbox, domain_id, Action::Withdrawn, &certificate.sha256, reason)?;
+            let version = self.record(mailbox, Action::Withdrawn, &certificate.sha256, reason)?;
             items.push(Item {
                 origin: "withdraw".into(),
                 sha256: Some(HEXLOWER.encode(&certificate.sha256)),
@@ -356,11 +360,10 @@ impl Batch {
         row.due_at = lifecycle::settle(&mut row.bindings, now);
         lifecycle::order(&mut row.bindings);
         for binding in &mut row.bindings {
-            let ended = matches!(binding.state, State::Superseded | State::Expired);
             binding.ended_at = match binding.state {
                 State::Staged | State::Current => None,
                 State::Withdrawn => binding.ended_at,
-                State::Superseded | State::Expired => binding.ended_at.or(ended.then_some(now)),
+                State::Superseded | State::Expired => binding.ended_at.or(Some(now)),
             };
         }
         row.spellings = row.gather_spellings();
@@ -373,10 +376,9 @@ impl Batch {
                 Some((b.certificate.sha256, began_or_ended(*old, b)?))
             })
             .collect();
-        let domain_id = row.domain_id;
         self.sign(mailbox, &before)?;
         for (sha256, action) in by_itself {
-            self.record(mailbox, domain_id, action, &sha256, None)?;
+            self.record(mailbox, action, &sha256, None)?;
         }
         Ok(())
     }
@@ -435,11 +437,11 @@ impl Batch {
     pub(crate) fn record(
         &mut self,
         mailbox: &Address,
-        domain_id: i64,
         action: Action,
         sha256: &[u8],
         reason: Option<&str>,
     ) -> Result<Version, Error> {
+        let domain_id = self.hosted(mailbox.domain())?.row.id;
         self.version += 1;
         let version = self.version;
         let detail = Detail::new(mailbox.to_string(), sha256, self.actor.clone(), reason.map(str::to_string))?;

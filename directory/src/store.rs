@@ -262,7 +262,7 @@ impl Store {
         sqlite::insert_domain(&mut transaction, &row).await?;
         let authority_mailbox = Address::domain_authority(name);
         batch.domains.insert(name.clone(), Hosted { row: row.clone(), key: key.clone(), dirty: true });
-        batch.record(&authority_mailbox, id, Action::DomainAdded, &[], None)?;
+        batch.record(&authority_mailbox, Action::DomainAdded, &[], None)?;
         self.commit(transaction, batch).await?;
         self.status(row).await
     }
@@ -441,7 +441,6 @@ impl Store {
         now: UnixTime,
     ) -> Result<Batch, Error> {
         let meta = sqlite::meta(connection).await?;
-        let names: Vec<DomainName> = domains.into_iter().collect();
         let mut batch = Batch {
             now,
             actor,
@@ -453,11 +452,22 @@ impl Store {
             new_certificates: Vec::new(),
             publications: Vec::new(),
         };
+        self.load_domains(connection, &mut batch, domains).await?;
+        Ok(batch)
+    }
+
+    async fn load_domains(
+        &self,
+        connection: &mut SqliteConnection,
+        batch: &mut Batch,
+        domains: BTreeSet<DomainName>,
+    ) -> Result<(), Error> {
+        let names: Vec<DomainName> = domains.into_iter().filter(|name| !batch.domains.contains_key(name)).collect();
         for row in sqlite::domains(connection, &names).await? {
             let key = self.key(&row)?;
             batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
         }
-        Ok(batch)
+        Ok(())
     }
 
     async fn load_entries(
@@ -479,12 +489,8 @@ impl Store {
         let shown: Vec<i64> = bindings.filter(|b| b.visible).map(|b| b.certificate.id).collect();
         let mut aliases: BTreeSet<Address> = sqlite::aliases(connection, &shown).await?.into_iter().collect();
         aliases.retain(|alias| !batch.entries.contains_key(alias));
-        let domains: BTreeSet<DomainName> = aliases.iter().map(|alias| alias.domain().clone()).collect();
-        let unknown: Vec<DomainName> = domains.into_iter().filter(|name| !batch.domains.contains_key(name)).collect();
-        for row in sqlite::domains(connection, &unknown).await? {
-            let key = self.key(&row)?;
-            batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
-        }
+        let domains = aliases.iter().map(|alias| alias.domain().clone()).collect();
+        self.load_domains(connection, batch, domains).await?;
         self.load_entries(connection, batch, aliases).await
     }
 
