@@ -1,8 +1,8 @@
 //! Answers DNS from the published set.
 //!
 //! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
-//! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up, records written
-//! ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
+//! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
+//! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. [`frontend`] binds the sockets, starts the
 //! workers and stops them; [`counters`] counts.
 //!
@@ -14,6 +14,7 @@ mod answer;
 mod counters;
 mod frontend;
 mod proofs;
+mod reply;
 mod request;
 mod response;
 mod stream;
