@@ -4,9 +4,9 @@
 //! this way: an [`Address`] is read ([`address`]) and becomes an owner [`Name`] ([`owner`], [`name`]); a certificate
 //! becomes RDATA ([`rdata`]) of a [`RecordType`] ([`rtype`]); both become an [`Rrset`], which a [`ZoneKey`] signs
 //! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent map that says what it has
-//! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]), and
-//! the whole zone can be written as a signed master file ([`text`]). [`error`] holds the one error type; [`few`] is a list
-//! for one element.
+//! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]) or, in a
+//! zone that shows them all, stored ones ([`chain`]), and the whole zone can be written as a signed master file ([`text`]).
+//! [`error`] holds the one error type; [`few`] is a list for one element.
 
 #![allow(
     rustdoc::private_intra_doc_links,
@@ -14,6 +14,7 @@
 )]
 
 pub mod address;
+pub mod chain;
 pub mod denial;
 pub mod error;
 mod few;
@@ -27,6 +28,7 @@ pub mod text;
 pub mod zone;
 
 pub use address::{Address, DomainName};
+pub use chain::{Chain, Link};
 pub use error::Error;
 pub use key::{ZoneKey, verify};
 pub use name::Name;

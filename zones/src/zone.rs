@@ -6,6 +6,8 @@
 //! children: existence is one look-up, and a missing name's closest encloser is found from the apex downwards in as many
 //! look-ups as the zone is deep, however long the name is that was asked for.
 
+use crate::chain::Chain;
+use crate::denial::Hash;
 use crate::few::Few;
 use crate::name::LabelStarts;
 use crate::{Error, Name, RecordType, SignedRrset, ZoneKey, name, rdata};
@@ -20,6 +22,8 @@ pub struct Zone {
     names: imbl::HashMap<Name, Arc<Node>>,
     serial: u32,
     denial_ttl: u32,
+    /// The stored denials; without them denials are made for the question.
+    chain: Option<Chain>,
 }
 
 /// A name that exists: its RRsets, and how many names there are one label below.
@@ -60,7 +64,7 @@ impl Zone {
     #[must_use]
     pub fn new(apex: Name, key: Arc<ZoneKey>) -> Zone {
         let names = imbl::HashMap::unit(apex.clone(), Arc::new(Node::empty()));
-        Zone { apex, key, names, serial: 0, denial_ttl: 0 }
+        Zone { apex, key, names, serial: 0, denial_ttl: 0, chain: None }
     }
 
     /// What there is for a name, given as a lower-case uncompressed wire form. Nothing is allocated; a hit costs one hash
@@ -131,6 +135,32 @@ impl Zone {
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.serial
+    }
+
+    /// The full NSEC3 chain of a zone that has one: its answers then prove with it and with nothing else. None where denials
+    /// are made for the question ([`crate::denial`]).
+    #[must_use]
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// Puts a signed NSEC3 RRset into the chain, where the one of its hash was; the first one makes this a zone with a chain.
+    /// The chain has to be whole when the zone is shown, with NSEC3PARAM at the apex (RFC 5155 section 7.1): an answer whose
+    /// proof falls into a hole is an error.
+    pub fn set_link(&mut self, hash: Hash, signed: SignedRrset) {
+        self.chain.get_or_insert_default().set(hash, signed);
+    }
+
+    /// Takes a link out of the chain. Nothing happens where there is none.
+    pub fn remove_link(&mut self, hash: &Hash) {
+        if let Some(chain) = &mut self.chain {
+            chain.remove(hash);
+        }
+    }
+
+    /// Gives the chain up: denials are made for the question again.
+    pub fn drop_chain(&mut self) {
+        self.chain = None;
     }
 
     /// Every existing name, empty non-terminals included, in no order.
