@@ -12,6 +12,23 @@ use crate::response::Finished;
 pub(crate) enum Channel {
     Udp,
     Tcp,
+    /// DNS over TLS.
+    Tls,
+    /// DNS over HTTPS.
+    Https,
+    /// DNS over QUIC.
+    Quic,
+}
+
+impl Channel {
+    /// In the order of the fields of [`Snapshot`], with their names in the metrics.
+    const ALL: [(Channel, &str); 5] = [
+        (Channel::Udp, "udp"),
+        (Channel::Tcp, "tcp"),
+        (Channel::Tls, "dot"),
+        (Channel::Https, "doh"),
+        (Channel::Quic, "doq"),
+    ];
 }
 
 /// Response codes that this server gives, in the order of [`Tally::rcodes`], with their mnemonics.
@@ -84,10 +101,11 @@ pub struct Counters(pub(crate) Arc<[Arc<Tally>]>);
 impl Counters {
     /// The counts now. Counts of one moment, but not of one instant: workers go on while they are read.
     pub fn snapshot(&self) -> Snapshot {
-        let mut sums = [Sums::default(); 2];
+        let mut sums = [Sums::default(); Channel::ALL.len()];
         for tally in self.0.iter() {
-            let [udp, tcp] = &mut sums;
-            let sum = if tally.channel == Channel::Udp { udp } else { tcp };
+            let Some(sum) = sums.get_mut(tally.channel as usize) else {
+                continue;
+            };
             for (into, from) in sum.rcodes.iter_mut().zip(&tally.rcodes) {
                 *into += from.load(Relaxed);
             }
@@ -96,14 +114,14 @@ impl Counters {
             sum.send_failed += tally.send_failed.load(Relaxed);
             sum.refused_connections += tally.refused_connections.load(Relaxed);
         }
-        let [udp, tcp] = sums;
-        Snapshot { udp, tcp }
+        let [udp, tcp, tls, https, quic] = sums;
+        Snapshot { udp, tcp, tls, https, quic }
     }
 
     /// Writes the counts in the text format of Prometheus, every line ending in a line feed.
     pub fn write_metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let Snapshot { udp, tcp } = self.snapshot();
-        let transports = [("udp", udp), ("tcp", tcp)];
+        let Snapshot { udp, tcp, tls, https, quic } = self.snapshot();
+        let transports: Vec<_> = Channel::ALL.iter().map(|(_, name)| *name).zip([udp, tcp, tls, https, quic]).collect();
         let mut family = |name: &str, help: &str, value: fn(&Sums) -> u64| {
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter")?;
             transports
@@ -114,9 +132,9 @@ impl Counters {
         family("certdir_dns_truncated_total", "DNS responses with TC set.", |sums| sums.truncated)?;
         family("certdir_dns_dropped_total", "DNS messages that got no response.", |sums| sums.dropped)?;
         family("certdir_dns_send_failed_total", "DNS responses the system did not send.", |sums| sums.send_failed)?;
-        let name = "certdir_dns_refused_connections_total";
-        writeln!(out, "# HELP {name} TCP connections closed because of a limit.\n# TYPE {name} counter")?;
-        writeln!(out, "{name} {}", tcp.refused_connections)?;
+        family("certdir_dns_refused_connections_total", "DNS connections closed because of a limit.", |sums| {
+            sums.refused_connections
+        })?;
         let name = "certdir_dns_responses_total";
         writeln!(out, "# HELP {name} DNS responses by response code.\n# TYPE {name} counter")?;
         for (transport, sums) in transports {
@@ -128,13 +146,19 @@ impl Counters {
     }
 }
 
-/// The counts of both transports.
+/// The counts of all transports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Over UDP.
     pub udp: Sums,
     /// Over TCP.
     pub tcp: Sums,
+    /// Over TLS (RFC 7858).
+    pub tls: Sums,
+    /// Over HTTPS (RFC 8484).
+    pub https: Sums,
+    /// Over QUIC (RFC 9250).
+    pub quic: Sums,
 }
 
 /// The counts of one transport since the start.
