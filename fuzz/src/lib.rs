@@ -10,8 +10,8 @@ use certdir_dns::{Scratch, Transport, Zones, answer};
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
-    Address, DomainName, Name, RecordType, Rrset, Soa, Usage, Zone, ZoneKey, cert_owners, presentation, smimea_owner,
-    smimea_wildcard, smimecert_name,
+    Address, DomainName, Fragment, Name, RecordType, Rrset, Soa, Usage, Zone, ZoneKey, cert_owners, presentation,
+    smimea_owner, smimea_wildcard, smimecert_name,
 };
 
 /// A target's name and its function.
@@ -25,6 +25,7 @@ pub const ALL: &[Target] = &[
     ("name_wire", name_wire),
     ("name_text", name_text),
     ("rdata", rdata),
+    ("fragment", fragment),
     ("dns_answer", dns_answer),
     ("ldap_message", ldap_message),
     ("candidate", candidate),
@@ -153,6 +154,20 @@ pub fn dns_answer(data: &[u8]) {
         assert!((12..=most).contains(&finished.length), "{}", finished.length);
         assert_eq!(out[..2], data[..2], "the message's own id");
         assert_eq!(out[2] & 0x80, 0x80, "a response");
+    }
+}
+
+/// The records of a hosted domain as a master-file fragment: what is taken is written and read again as the same.
+pub fn fragment(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let apex = Name::parse("example.org").expect("a name");
+    if let Ok(read) = Fragment::parse(text, &apex) {
+        let written = read.to_text();
+        let again = Fragment::parse(&written, &apex).expect("our own text");
+        assert_eq!(again.to_text(), written);
+        assert_eq!(again.given.len(), read.given.len());
     }
 }
 

@@ -88,6 +88,9 @@ pub enum Error {
         /// The missing type's mnemonic.
         missing: &'static str,
     },
+    /// A master-file fragment with faults: all of them, each with its line.
+    #[error("{}", crate::fragment::faults(.0))]
+    Fragment(Vec<crate::Fault>),
     /// The text could not be written.
     #[error("writing the zone failed: {0}")]
     Write(String),
@@ -112,6 +115,7 @@ impl Error {
             Error::Random => "no-random",
             Error::Signature { .. } => "bad-signature",
             Error::IncompleteZone { .. } => "incomplete-zone",
+            Error::Fragment(_) => "bad-records",
             Error::Write(_) => "write-failed",
         }
     }

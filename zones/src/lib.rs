@@ -6,6 +6,7 @@
 //! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent map that says what it has
 //! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]) or, in a
 //! zone that shows them all, stored ones ([`chain`]), and the whole zone can be written as a signed master file ([`text`]).
+//! What a customer gives for a hosted mail domain is a piece of such a file ([`fragment`]).
 //! [`error`] holds the one error type; [`few`] is a list for one element.
 
 #![allow(
@@ -18,6 +19,7 @@ pub mod chain;
 pub mod denial;
 pub mod error;
 mod few;
+pub mod fragment;
 pub mod key;
 pub mod name;
 pub mod owner;
@@ -30,6 +32,7 @@ pub mod zone;
 pub use address::{Address, DomainName};
 pub use chain::{Chain, Link};
 pub use error::Error;
+pub use fragment::{Fault, Fragment, Given, Standing};
 pub use key::{ZoneKey, verify};
 pub use name::Name;
 pub use owner::{cert_owner, cert_owners, smimea_owner, smimea_wildcard, smimecert_name};

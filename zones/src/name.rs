@@ -221,7 +221,7 @@ fn push_label(wire: &mut Vec<u8>, label: &[u8]) -> Result<(), Error> {
 }
 
 /// What stands behind a backslash (RFC 1035 section 5.1): three digits, or any other octet as itself.
-fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
+pub(crate) fn escaped(octets: &mut impl Iterator<Item = u8>) -> Result<u8, Error> {
     const BAD: Error =
         Error::Name { reason: "a backslash is followed by neither three digits up to 255 nor a character" };
     let digit = |octet: u8| octet.is_ascii_digit().then(|| u16::from(octet - b'0'));

@@ -40,10 +40,12 @@ record_types! {
     TXT = 16, "Text (RFC 1035).";
     AAAA = 28, "IPv6 address (RFC 3596).";
     SRV = 33, "Service (RFC 2782).";
+    NAPTR = 35, "Rules for rewriting names (RFC 3403).";
     CERT = 37, "Certificate (RFC 4398).";
     DNAME = 39, "Alias of a subtree (RFC 6672).";
     OPT = 41, "EDNS(0) (RFC 6891).";
     DS = 43, "Delegation signer (RFC 4034).";
+    SSHFP = 44, "SSH key fingerprint (RFC 4255).";
     RRSIG = 46, "Signature (RFC 4034).";
     NSEC = 47, "Denial (RFC 4034).";
     DNSKEY = 48, "Zone key (RFC 4034).";
@@ -53,10 +55,14 @@ record_types! {
     SMIMEA = 53, "S/MIME association (RFC 8162).";
     CDS = 59, "Child's DS (RFC 7344).";
     CDNSKEY = 60, "Child's DNSKEY (RFC 7344).";
+    OPENPGPKEY = 61, "OpenPGP key (RFC 7929).";
+    SVCB = 64, "Service binding (RFC 9460).";
+    HTTPS = 65, "Service binding of the web (RFC 9460).";
     TSIG = 250, "Transaction signature (RFC 8945).";
     IXFR = 251, "Incremental transfer (RFC 1995).";
     AXFR = 252, "Transfer (RFC 5936).";
     ANY = 255, "Any type; only in questions (RFC 8482).";
+    CAA = 257, "Which CAs may issue (RFC 8659).";
 }
 
 impl fmt::Display for RecordType {

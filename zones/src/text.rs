@@ -147,6 +147,27 @@ fn typed(rtype: RecordType, fields: &mut Fields<'_>) -> Option<String> {
         }
         // RFC 2782
         RecordType::SRV => format!("{} {} {} {}", fields.u16()?, fields.u16()?, fields.u16()?, fields.name()?),
+        // RFC 3403 section 4.1
+        RecordType::NAPTR => {
+            let (order, preference) = (fields.u16()?, fields.u16()?);
+            let (flags, services, expression) =
+                (fields.character_string()?, fields.character_string()?, fields.character_string()?);
+            format!("{order} {preference} {flags} {services} {expression} {}", fields.name()?)
+        }
+        // RFC 8659 section 4.1.1
+        RecordType::CAA => {
+            let (flags, length) = (fields.u8()?, fields.u8()?);
+            let tag = fields.take(length.into())?;
+            if tag.is_empty() || !tag.iter().all(u8::is_ascii_alphanumeric) {
+                return None;
+            }
+            let value = quoted(std::mem::take(&mut fields.rest))?;
+            format!("{flags} {} {value}", String::from_utf8_lossy(tag))
+        }
+        // RFC 4255 section 3.2
+        RecordType::SSHFP => format!("{} {} {}", fields.u8()?, fields.u8()?, HEXUPPER.encode(fields.some()?)),
+        // RFC 7929 section 2.3
+        RecordType::OPENPGPKEY => BASE64.encode(fields.some()?),
         // RFC 6698 section 2.2, RFC 8162 section 2
         RecordType::TLSA | RecordType::SMIMEA => {
             format!("{} {} {} {}", fields.u8()?, fields.u8()?, fields.u8()?, HEXUPPER.encode(fields.some()?))
@@ -232,16 +253,7 @@ impl<'a> Fields<'a> {
     /// A `<character-string>` in quotes (RFC 1035 section 5.1).
     fn character_string(&mut self) -> Option<String> {
         let len = self.u8()?;
-        let mut text = "\"".to_owned();
-        for &octet in self.take(len.into())? {
-            match octet {
-                b'"' | b'\\' => text.extend(['\\', char::from(octet)]),
-                b' '..=b'~' => text.push(char::from(octet)),
-                _ => write!(text, "\\{octet:03}").ok()?,
-            }
-        }
-        text.push('"');
-        Some(text)
+        quoted(self.take(len.into())?)
     }
 
     /// A salt with its length before it; `-` is none (RFC 5155 section 3.3).
@@ -270,6 +282,20 @@ impl<'a> Fields<'a> {
         }
         Some(text)
     }
+}
+
+/// Octets in quotes, with the escapes of RFC 1035 section 5.1.
+fn quoted(octets: &[u8]) -> Option<String> {
+    let mut text = "\"".to_owned();
+    for &octet in octets {
+        match octet {
+            b'"' | b'\\' => text.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => text.push(char::from(octet)),
+            _ => write!(text, "\\{octet:03}").ok()?,
+        }
+    }
+    text.push('"');
+    Some(text)
 }
 
 /// A time in RRSIG text: `YYYYMMDDHHmmSS` in UTC (RFC 4034 section 3.2).
