@@ -30,6 +30,10 @@ use tracing_subscriber::EnvFilter;
 use crate::arguments::{Arguments, Command};
 use crate::error::{Error, Exit};
 
+/// Millions of small values live as long as the process, and what the store reads is freed by another thread than allocated it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Known before the command line is read, so that its errors are JSON, too.

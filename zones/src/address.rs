@@ -3,7 +3,9 @@
 use crate::error::shortened;
 use crate::{Error, Name};
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
 
 /// Octets of UTF-8 in a local part. RFC 5321 section 4.5.3.1.1 lets a server refuse more than 64 octets and asks
@@ -61,6 +63,27 @@ impl Address {
             return Err(refuse("the part before the @ is longer than 255 octets in lower case"));
         }
         Ok(address)
+    }
+
+    /// [`Address::parse`] for many addresses of one domain: the domain is shared, and what an ASCII dot-atom needs none of
+    /// is left out.
+    pub fn parse_within(domain: &DomainName, text: &str) -> Result<Address, Error> {
+        let plain = |local: &str| {
+            local.len() <= MAX_LOCAL_PART
+                && local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(|c| c.is_ascii() && is_atext(c)))
+        };
+        match text.rsplit_once('@') {
+            Some((local, host)) if host == domain.as_str() && plain(local) => {
+                Ok(Address { domain: domain.clone(), local: local.into() })
+            }
+            _ => Address::parse(text),
+        }
+    }
+
+    /// What comes before every address of a domain in the order of addresses; itself none.
+    #[must_use]
+    pub fn before_all(domain: &DomainName) -> Address {
+        Address { domain: domain.clone(), local: "".into() }
     }
 
     /// The local part as it is hashed.
@@ -125,7 +148,7 @@ impl fmt::Debug for Address {
 /// A mail domain: `example.org`. A-labels, lower case, no trailing dot, at most [`MAX_DOMAIN`] characters.
 #[derive(Clone)]
 pub struct DomainName {
-    text: Box<str>,
+    text: Arc<str>,
     name: Name,
 }
 
@@ -189,6 +212,12 @@ impl PartialOrd for DomainName {
 impl Ord for DomainName {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.text.cmp(&other.text)
+    }
+}
+
+impl Borrow<str> for DomainName {
+    fn borrow(&self) -> &str {
+        &self.text
     }
 }
 

@@ -3,10 +3,10 @@
 //! Everything here is a pure function or an immutable value: no I/O, no clock, no lock, no async. One record takes
 //! this way: an [`Address`] is read ([`address`]) and becomes an owner [`Name`] ([`owner`], [`name`]); a certificate
 //! becomes RDATA ([`rdata`]) of a [`RecordType`] ([`rtype`]); both become an [`Rrset`], which a [`ZoneKey`] signs
-//! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent map that says what it has
-//! and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for the question ([`denial`]) or, in a
-//! zone that shows them all, stored ones ([`chain`]), and the whole zone can be written as a signed master file ([`text`]).
-//! What a customer gives for a hosted mail domain is a piece of such a file ([`fragment`]).
+//! ([`rrset`], [`key`]); the [`SignedRrset`]s of one apex live in a [`Zone`], a persistent hash table ([`names`],
+//! [`table`]) that says what it has and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for
+//! the question ([`denial`]) or, in a zone that shows them all, stored ones ([`chain`]), and the whole zone can be written as
+//! a signed master file ([`text`]). What a customer gives for a hosted mail domain is a piece of such a file ([`fragment`]).
 //! [`error`] holds the one error type; [`few`] is a list for one element.
 
 #![allow(
@@ -22,10 +22,12 @@ mod few;
 pub mod fragment;
 pub mod key;
 pub mod name;
+mod names;
 pub mod owner;
 pub mod rdata;
 pub mod rrset;
 pub mod rtype;
+pub mod table;
 pub mod text;
 pub mod zone;
 
@@ -39,5 +41,6 @@ pub use owner::{cert_owner, cert_owners, smimea_owner, smimea_wildcard, smimecer
 pub use rdata::{CertForm, Rdata, Soa, Usage};
 pub use rrset::{Rrset, SignedRrset};
 pub use rtype::RecordType;
+pub use table::Table;
 pub use text::{Validity, presentation, write_dnskey, write_ds, write_trust_anchors, write_zone};
 pub use zone::{Found, Node, Zone};

@@ -54,6 +54,7 @@ impl Name {
     /// Takes one uncompressed name with nothing behind it; letters are lowered.
     pub fn from_wire(wire: &[u8]) -> Result<Name, Error> {
         match wire_len(wire)? {
+            len if len == wire.len() && !wire.iter().any(u8::is_ascii_uppercase) => Ok(Name(wire.into())),
             len if len == wire.len() => Ok(Name(wire.to_ascii_lowercase().into())),
             _ => Err(Error::Name { reason: "there are octets behind the root label" }),
         }

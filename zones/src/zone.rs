@@ -1,6 +1,6 @@
 //! [`Zone`]: what is served under one apex, as a value that is cheap to copy and to change.
 //!
-//! A persistent hash map from names to nodes. A copy is one reference; a change copies the O(log n) inner nodes on its
+//! A persistent hash table from names to nodes. A copy is one reference; a change copies the O(log n) inner nodes on its
 //! way and shares the rest with every earlier copy, so a reader keeps the zone it began with. Every name between the
 //! apex and a name with records has a node, too (an empty non-terminal, RFC 4592 section 2.2.2), which counts its
 //! children: existence is one look-up, and a missing name's closest encloser is found from the apex downwards in as many
@@ -10,6 +10,7 @@ use crate::chain::Chain;
 use crate::denial::Hash;
 use crate::few::Few;
 use crate::name::LabelStarts;
+use crate::names::Names;
 use crate::{Error, Name, RecordType, SignedRrset, ZoneKey, name, rdata};
 use std::sync::Arc;
 
@@ -18,8 +19,7 @@ use std::sync::Arc;
 pub struct Zone {
     apex: Name,
     key: Arc<ZoneKey>,
-    /// Hashed by the standard library's keyed SipHash: names come from whoever may publish, and must not collide at will.
-    names: imbl::HashMap<Name, Arc<Node>>,
+    names: Names,
     serial: u32,
     denial_ttl: u32,
     /// The stored denials; without them denials are made for the question.
@@ -63,7 +63,8 @@ impl Zone {
     /// A zone with nothing in it yet.
     #[must_use]
     pub fn new(apex: Name, key: Arc<ZoneKey>) -> Zone {
-        let names = imbl::HashMap::unit(apex.clone(), Arc::new(Node::empty()));
+        let mut names = Names::default();
+        names.insert(apex.clone(), Node::empty());
         Zone { apex, key, names, serial: 0, denial_ttl: 0, chain: None }
     }
 
@@ -100,6 +101,19 @@ impl Zone {
     #[must_use]
     pub fn get(&self, owner_wire: &[u8]) -> Option<&Node> {
         self.names.get(owner_wire).map(|node| &**node)
+    }
+
+    /// The hash under which a name would stand, for [`Zone::likely`].
+    #[must_use]
+    pub fn hash(&self, owner_wire: &[u8]) -> u64 {
+        self.names.hash(owner_wire)
+    }
+
+    /// A name that stands under a hash, with its node: nearly always the one that was hashed. Only good for getting what a
+    /// look-up will read out of the memory early.
+    #[must_use]
+    pub fn likely(&self, hash: u64) -> Option<(&Name, &Arc<Node>)> {
+        self.names.likely(hash)
     }
 
     /// The node of `*.<encloser>`.
@@ -165,7 +179,7 @@ impl Zone {
 
     /// Every existing name, empty non-terminals included, in no order.
     pub fn names(&self) -> impl Iterator<Item = (&Name, &Node)> {
-        self.names.iter().map(|(name, node)| (name, &**node))
+        self.names.iter()
     }
 
     /// How many names exist, the apex and empty non-terminals included; at least 1.
@@ -192,7 +206,7 @@ impl Zone {
         }
         let mut node = Node::empty();
         node.put(signed);
-        self.names.insert(owner.clone(), Arc::new(node));
+        self.names.insert(owner.clone(), node);
         // The ancestors exist from here on; the first one that did already ends the way, at the latest the apex.
         let mut ancestor = owner.parent();
         while let Some(name) = ancestor {
@@ -201,7 +215,7 @@ impl Zone {
                 break;
             }
             ancestor = name.parent();
-            self.names.insert(name, Arc::new(Node { children: 1, ..Node::empty() }));
+            self.names.insert(name, Node { children: 1, ..Node::empty() });
         }
         Ok(())
     }
