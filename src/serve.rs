@@ -37,7 +37,8 @@ pub(crate) struct Frontends {
 
 impl Frontends {
     pub(crate) async fn bind(listen: &Listen) -> Result<Frontends, Error> {
-        let mut options = certdir_dns::Options { udp_payload: listen.udp_payload, ..certdir_dns::Options::default() };
+        let mut options = certdir_dns::Options::default();
+        options.policy.udp_payload = listen.udp_payload;
         if listen.dns_workers > 0 {
             options.workers = listen.dns_workers;
         }

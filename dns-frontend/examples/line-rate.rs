@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use certdir_dns::{Frontend, Latest, Options, View, Zones};
+use certdir_dns::{Frontend, Latest, Options, Policy, UdpCertificates, View, Zones};
 use certdir_zones::rdata::{self, Soa};
 use certdir_zones::{Name, RecordType, Rrset, Usage, Zone, ZoneKey};
 
@@ -90,7 +90,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(queries, hit_lines)?;
     std::fs::write(misses, miss_lines)?;
     std::fs::write(format!("{queries}.tsv"), sizes)?;
-    let options = Options { workers, udp_payload: 4096, ..Options::default() };
+    let policy = Policy {
+        udp_payload: 4096,
+        udp_certificates: UdpCertificates::Always,
+        responses_per_second: 100_000_000,
+        signatures_per_second: 0,
+        ..Policy::default()
+    };
+    let options = Options { workers, policy, ..Options::default() };
     let frontend = Frontend::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))], options)?;
     println!("serving {count} names on {:?}", frontend.addresses());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

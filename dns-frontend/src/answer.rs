@@ -1,84 +1,212 @@
 //! From a message to a response: the one function behind every transport.
 //!
-//! Parse; let [`crate::reply`] find the records; see that the response fits the transport; finish with OPT and header.
-//! Everything is read from one pinned set of zones, so a response never mixes two versions.
+//! Parse; see who asks; let [`crate::reply`] find the records; see that the response fits the transport and what its source
+//! may have; finish with OPT and header. Everything is read from one pinned set of zones, so a response never mixes two
+//! versions.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 
 use certdir_certificate::UnixTime;
 
-use crate::proofs::Denials;
+use crate::cookie::CookieState;
+use crate::policy::{Policy, UdpCertificates};
+use crate::proofs::{Denials, Unproven};
+use crate::rate::{Rates, Verdict};
 use crate::reply::resolve;
 use crate::request::{Edns, MAX_NAME, Rcode, parse};
-use crate::response::{Finished, MIN_RESPONSE, Response};
+use crate::response::{Explanation, Finished, Gate, MIN_RESPONSE, Opt, Response, Truncation};
 use crate::view::Zones;
 
-/// What the transport says about the size of a response.
+/// What a message came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// One datagram: as long as the client takes (512 octets without EDNS, RFC 6891 section 6.2.5), at most `payload`.
-    Udp {
-        /// Longest response in octets, also announced in OPT.
-        payload: u16,
-    },
-    /// A stream: up to 65,535 octets.
-    Stream {
-        /// What is announced in OPT: the longest response over UDP.
-        payload: u16,
-    },
+    /// Datagrams. A response is as long as the client takes (512 octets without EDNS, RFC 6891 section 6.2.5), at most
+    /// [`Policy::udp_payload`].
+    Udp,
+    /// TCP (RFC 7766).
+    Tcp,
+    /// TLS (RFC 7858).
+    Tls,
+    /// HTTPS (RFC 8484).
+    Https,
+    /// QUIC (RFC 9250).
+    Quic,
 }
 
 impl Transport {
-    fn payload(self) -> u16 {
+    /// Every transport.
+    pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https, Transport::Quic];
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
         match self {
-            Transport::Udp { payload } | Transport::Stream { payload } => payload,
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "dot",
+            Transport::Https => "doh",
+            Transport::Quic => "doq",
         }
     }
 
-    /// Octets that a response may have.
-    fn room(self, edns: Option<Edns>) -> usize {
-        match (self, edns) {
-            (Transport::Stream { .. }, _) => usize::from(u16::MAX),
-            (Transport::Udp { .. }, None) => MIN_RESPONSE,
-            // RFC 6891 section 6.2.3: values below 512 count as 512.
-            (Transport::Udp { payload }, Some(edns)) => usize::from(edns.payload.min(payload)).max(MIN_RESPONSE),
-        }
+    /// Whether the source is certain, and a response may have 65,535 octets.
+    fn is_stream(self) -> bool {
+        self != Transport::Udp
+    }
+
+    fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https | Transport::Quic)
     }
 }
 
-/// What a worker keeps from one request to the next: room for a name, and proofs signed earlier.
+/// Who asks, and over what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// What the message came over.
+    pub transport: Transport,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// How long the connection may be idle, in units of 100 milliseconds: told to clients that ask (RFC 7828). `None` on
+    /// transports without that option.
+    pub keepalive: Option<u16>,
+}
+
+impl Asker {
+    /// An asker who is told nothing about idle connections.
+    pub fn new(transport: Transport, source: IpAddr) -> Asker {
+        Asker { transport, source, keepalive: None }
+    }
+}
+
+/// What a worker keeps from one request to the next: its limits, room for a name, and proofs signed earlier.
 #[derive(Debug)]
 pub struct Scratch {
-    pub(crate) name: [u8; MAX_NAME],
-    pub(crate) denials: Denials,
+    policy: Policy,
+    name: [u8; MAX_NAME],
+    denials: Denials,
+    /// Made for the first UDP request.
+    rates: Option<Rates>,
+    work: Work,
+}
+
+/// What a worker did beside answering, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Denials signed.
+    pub(crate) signed: u64,
+    /// Denials signed earlier and given out again.
+    pub(crate) reused: u64,
+    /// Responses dropped by rate limiting.
+    pub(crate) dropped: u64,
+}
+
+impl Scratch {
+    /// For a worker with these limits.
+    pub fn new(policy: Policy) -> Scratch {
+        let denials = Denials::new(policy.signatures_per_second);
+        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, work: Work::default() }
+    }
+
+    #[expect(dead_code, reason = "the counters will ask")]
+    pub(crate) fn work(&self) -> Work {
+        Work { signed: self.denials.signed, reused: self.denials.reused, ..self.work }
+    }
 }
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch { name: [0; MAX_NAME], denials: Denials::default() }
+        Scratch::new(Policy::default())
     }
 }
 
 /// Answers one message: the response is the first [`Finished::length`] octets of `out`. `None` for what gets no answer:
-/// runts and responses. Without zones (none are ready, or they are too old) the answer is SERVFAIL. `now` decides how
-/// long signatures still last. `out` has room for the longest response of the transport, at least 512 octets.
+/// runts, responses, and what rate limiting drops. Without zones (none are ready, or they are too old) the answer is
+/// SERVFAIL. `now` decides how long signatures and cookies still last. `out` has room for the longest response of the
+/// transport, at least 512 octets.
 pub fn answer<Z: Zones>(
     zones: Option<&Z>,
     message: &[u8],
-    transport: Transport,
+    asker: &Asker,
     now: UnixTime,
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Option<Finished> {
     let request = parse(message)?;
-    let room = transport.room(request.edns).min(out.len());
-    let mut response = Response::new(out.get_mut(..room)?, &request);
+    let Scratch { policy, name, denials, rates, work } = scratch;
+    let &Asker { transport, source, .. } = asker;
+    let (state, cookie) = match (&policy.cookies, request.edns.and_then(|edns| edns.cookie)) {
+        (Some(secret), Some(option)) => {
+            let (state, cookie) = secret.check(option, source, now);
+            (state, Some(cookie))
+        }
+        _ => (CookieState::None, None),
+    };
+    let verified = transport.is_stream() || state == CookieState::Valid;
+    let certificates = verified || policy.udp_certificates == UdpCertificates::Always;
+    let rates = if verified || policy.responses_per_second == 0 {
+        None
+    } else {
+        Some(rates.get_or_insert_with(|| {
+            let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
+            Rates::new(policy.responses_per_second, policy.slip, seed)
+        }))
+    };
+    let opt = request.edns.map(|edns| Opt {
+        payload: policy.udp_payload,
+        dnssec_ok: edns.dnssec_ok,
+        cookie,
+        keepalive: asker.keepalive.filter(|_| edns.keepalive),
+        // RFC 7830 section 6: only where nobody can see the length of the message behind the padding.
+        padded: edns.padding && transport.is_encrypted(),
+    });
+    let room = room(transport, policy, request.edns).min(out.len());
+    let gate = Gate::new(certificates, rates, source, now);
+    let mut response = Response::new(out.get_mut(..room)?, &request, opt, gate);
+    let mut later = false;
     let mut rcode = match request.fault {
         Some(fault) => fault,
-        None => resolve(zones, &request, now, scratch, &mut response),
+        // RFC 7873 section 5.4: no question, only a cookie to be learned or checked.
+        None if request.question.is_empty() => match state {
+            CookieState::Invalid => Rcode::BADCOOKIE,
+            CookieState::None => Rcode::FORMERR,
+            CookieState::ClientOnly | CookieState::Valid => Rcode::NOERROR,
+        },
+        None => match resolve(zones, &request, now, name, denials, &mut response) {
+            Ok(rcode) => rcode,
+            Err(Unproven::Budget) if !transport.is_stream() => {
+                response.cut(Truncation::Budget);
+                Rcode::NOERROR
+            }
+            Err(Unproven::Budget) => {
+                response.explain(Explanation::Other);
+                later = true;
+                Rcode::SERVFAIL
+            }
+            Err(Unproven::Failed) => Rcode::SERVFAIL,
+        },
     };
     // A stream has no way out of a response that is too long: publication refuses RRsets that would need one.
-    if rcode == Rcode::SERVFAIL || matches!(transport, Transport::Stream { .. }) && !response.fits(request.edns) {
+    if rcode == Rcode::SERVFAIL || transport.is_stream() && !response.fits() {
         response.clear();
         rcode = Rcode::SERVFAIL;
     }
-    Some(response.finish(&request, rcode, transport.payload()))
+    match response.verdict(rcode) {
+        Verdict::Pass => {}
+        Verdict::Slip => rcode = Rcode::NOERROR,
+        Verdict::Drop => {
+            work.dropped += 1;
+            return None;
+        }
+    }
+    Some(Finished { cookie: state, later, ..response.finish(&request, rcode) })
+}
+
+/// Octets that a response may have.
+fn room(transport: Transport, policy: &Policy, edns: Option<Edns<'_>>) -> usize {
+    match edns {
+        _ if transport.is_stream() => usize::from(u16::MAX),
+        None => MIN_RESPONSE,
+        // RFC 6891 section 6.2.3: values below 512 count as 512.
+        Some(edns) => usize::from(edns.payload.min(policy.udp_payload)).max(MIN_RESPONSE),
+    }
 }

@@ -32,7 +32,7 @@ impl Channel {
 }
 
 /// Response codes that this server gives, in the order of [`Tally::rcodes`], with their mnemonics.
-const RCODES: [(Rcode, &str); 7] = [
+const RCODES: [(Rcode, &str); 8] = [
     (Rcode::NOERROR, "NOERROR"),
     (Rcode::FORMERR, "FORMERR"),
     (Rcode::SERVFAIL, "SERVFAIL"),
@@ -40,6 +40,7 @@ const RCODES: [(Rcode, &str); 7] = [
     (Rcode::NOTIMP, "NOTIMP"),
     (Rcode::REFUSED, "REFUSED"),
     (Rcode::BADVERS, "BADVERS"),
+    (Rcode::BADCOOKIE, "BADCOOKIE"),
 ];
 
 /// One worker's counts. Only that worker writes them, so a plain load and store is enough; alone on its cache lines.
@@ -74,7 +75,7 @@ impl Tally {
         if let Some(place) = RCODES.iter().position(|&(known, _)| known == rcode).and_then(|at| self.rcodes.get(at)) {
             add(place);
         }
-        if truncated {
+        if truncated.is_some() {
             add(&self.truncated);
         }
     }
@@ -190,16 +191,24 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cookie::CookieState;
+    use crate::response::Truncation;
+    use certdir_zones::RecordType;
+
+    fn finished(rcode: Rcode, truncated: Option<Truncation>) -> Finished {
+        let (rtype, cookie) = (RecordType::SMIMEA, CookieState::None);
+        Finished { length: 12, rcode, truncated, rtype, cookie, keepalive_asked: false, later: false }
+    }
 
     #[test]
     fn counts_and_writes() {
         let tallies: Arc<[Arc<Tally>]> =
             [Channel::Udp, Channel::Udp, Channel::Tcp].map(|channel| Arc::new(Tally::new(channel))).into();
         let counters = Counters(tallies.clone());
-        tallies[0].request(Some(Finished { length: 12, rcode: Rcode::NXDOMAIN, truncated: true }));
-        tallies[1].request(Some(Finished { length: 12, rcode: Rcode::NXDOMAIN, truncated: false }));
+        tallies[0].request(Some(finished(Rcode::NXDOMAIN, Some(Truncation::Size))));
+        tallies[1].request(Some(finished(Rcode::NXDOMAIN, None)));
         tallies[1].request(None);
-        tallies[2].request(Some(Finished { length: 12, rcode: Rcode::BADVERS, truncated: false }));
+        tallies[2].request(Some(finished(Rcode::BADVERS, None)));
         let snapshot = counters.snapshot();
         assert_eq!((snapshot.udp.queries(), snapshot.udp.truncated, snapshot.udp.dropped), (3, 1, 1));
         assert_eq!(snapshot.udp.responses(Rcode::NXDOMAIN), 2);

@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::counters::{Channel, Counters, Tally};
+use crate::policy::Policy;
 use crate::view::View;
 use crate::{stream, udp};
 
@@ -25,7 +26,7 @@ const UDP_QUEUE: usize = 8 << 20;
 const BACKLOG: i32 = 1024;
 /// Attempts to find a port that is free for UDP and TCP when port 0 was asked for.
 const PORT_ATTEMPTS: usize = 16;
-/// Bounds of [`Options::udp_payload`]: what every client takes, and what a fragmented datagram may reasonably have.
+/// Bounds of [`Policy::udp_payload`]: what every client takes, and what a fragmented datagram may reasonably have.
 const UDP_PAYLOAD: std::ops::RangeInclusive<u16> = 512..=4096;
 
 /// How the front end works.
@@ -33,8 +34,9 @@ const UDP_PAYLOAD: std::ops::RangeInclusive<u16> = 512..=4096;
 pub struct Options {
     /// Threads for UDP, and as many for TCP; per address. At least 1.
     pub workers: usize,
-    /// Longest UDP response, in octets (512 to 4,096). 1,232 passes everywhere without fragments (RFC 9715 section 3.1).
-    pub udp_payload: u16,
+    /// What one source may get, and what all may get together. Rates are divided among the workers of an address; the
+    /// signatures are those of each worker.
+    pub policy: Policy,
     /// Open TCP connections in all. One costs up to 150 KB while its client does not read.
     pub tcp_connections: usize,
     /// Open TCP connections of one source: an IPv4 address or an IPv6 /64.
@@ -45,7 +47,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             workers: thread::available_parallelism().map_or(1, |count| count.get()),
-            udp_payload: 1232,
+            policy: Policy::default(),
             tcp_connections: 1024,
             tcp_connections_per_source: 128,
         }
@@ -108,8 +110,11 @@ impl Frontend {
     /// brought within them.
     pub fn bind(addresses: &[SocketAddr], options: Options) -> Result<Frontend, Error> {
         let workers = options.workers.max(1);
-        let udp_payload = options.udp_payload.clamp(*UDP_PAYLOAD.start(), *UDP_PAYLOAD.end());
-        let options = Options { workers, udp_payload, ..options };
+        let mut policy = options.policy;
+        policy.udp_payload = policy.udp_payload.clamp(*UDP_PAYLOAD.start(), *UDP_PAYLOAD.end());
+        // The system spreads the datagrams of a network, by address and port, over the workers.
+        policy.responses_per_second = policy.responses_per_second.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+        let options = Options { workers, policy, ..options };
         let bound = addresses.iter().map(|&address| Bound::new(address, workers)).collect::<Result<Vec<_>, Error>>()?;
         let tally = |channel| Arc::new(Tally::new(channel));
         let tallies = (0..workers * bound.len()).map(|_| (tally(Channel::Udp), tally(Channel::Tcp))).collect();
@@ -129,7 +134,7 @@ impl Frontend {
     /// Answers until `shutdown` turns true or its sender is gone; returns when every worker has ended, within about 100
     /// milliseconds. Dropping the future stops the workers, too.
     pub async fn run<V: View>(self, view: V, clock: Clock, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        let Options { udp_payload: payload, tcp_connections, tcp_connections_per_source, .. } = self.options;
+        let Options { policy, tcp_connections, tcp_connections_per_source, .. } = self.options;
         let connections = Arc::new(Connections::new(tcp_connections, tcp_connections_per_source));
         let stop = Stop::default();
         let (ending, mut ended) = mpsc::unbounded_channel();
@@ -146,16 +151,23 @@ impl Frontend {
                     clock: clock.clone(),
                     tally: udp_tally,
                     stop: stop_udp,
-                    payload,
+                    policy: policy.clone(),
                 };
                 threads.push(spawn("dns-udp", &ending, move || {
                     serve(&socket, any, worker);
                     Ok(())
                 })?);
-                let parts = (view.latest(), clock.clone(), tcp_tally, stop.signal.subscribe(), connections.clone());
+                let parts = (
+                    view.latest(),
+                    clock.clone(),
+                    tcp_tally,
+                    policy.clone(),
+                    stop.signal.subscribe(),
+                    connections.clone(),
+                );
                 threads.push(spawn("dns-tcp", &ending, move || {
-                    let (latest, clock, tally, stop, connections) = parts;
-                    stream::serve(listener, stream::Worker::new(latest, clock, tally, payload), &connections, stop)
+                    let (latest, clock, tally, policy, stop, connections) = parts;
+                    stream::serve(listener, stream::Worker::new(latest, clock, tally, policy), &connections, stop)
                 })?);
             }
         }

@@ -3,17 +3,21 @@
 //! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
 //! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
 //! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
-//! synchronous, takes no lock and reads no clock; a hit allocates nothing. [`frontend`] binds the sockets, starts the
-//! workers and stops them; [`counters`] counts.
+//! synchronous, takes no lock and reads no clock; a hit allocates nothing. What a source may get is said by the
+//! [`policy`]: server cookies ([`cookie`]) tell real sources from forged ones, whose responses are limited ([`rate`]).
+//! [`frontend`] binds the sockets, starts the workers and stops them; [`counters`] counts.
 //!
 //! Transfers and further transports join here: they bring octets to the same [`answer()`].
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
 
 mod answer;
+mod cookie;
 mod counters;
 mod frontend;
+mod policy;
 mod proofs;
+mod rate;
 mod reply;
 mod request;
 mod response;
@@ -21,9 +25,11 @@ mod stream;
 mod udp;
 mod view;
 
-pub use answer::{Scratch, Transport, answer};
+pub use answer::{Asker, Scratch, Transport, answer};
+pub use cookie::{CookieSecret, CookieState};
 pub use counters::{Counters, Snapshot, Sums};
 pub use frontend::{Error, Frontend, Options};
+pub use policy::{Policy, UdpCertificates};
 pub use request::Rcode;
-pub use response::Finished;
+pub use response::{Finished, Truncation};
 pub use view::{Latest, View, Zones};

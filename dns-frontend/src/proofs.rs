@@ -21,10 +21,51 @@ const GENERATION: usize = 16_384;
 ///
 /// Two generations: what is asked for again moves to the young one, and when that is full the old one is forgotten. The
 /// proofs that every answer needs (closest encloser, wildcard) stay while a flood of random names passes through.
-#[derive(Default)]
 pub(crate) struct Denials {
     young: HashMap<Denial, Kept>,
     old: HashMap<Denial, Kept>,
+    budget: Budget,
+    /// Denials signed.
+    pub(crate) signed: u64,
+    /// Denials given out that were signed earlier.
+    pub(crate) reused: u64,
+}
+
+/// Why there is no proof.
+#[derive(Debug)]
+pub(crate) enum Unproven {
+    /// The signatures of this second are used up.
+    Budget,
+    /// The record cannot be made or signed: a defect, or no random octets.
+    Failed,
+}
+
+impl From<Error> for Unproven {
+    fn from(_: Error) -> Unproven {
+        Unproven::Failed
+    }
+}
+
+/// Signatures that may be made in one second of the clock.
+struct Budget {
+    /// 0 for no limit.
+    per_second: u32,
+    second: UnixTime,
+    used: u32,
+}
+
+impl Budget {
+    fn take(&mut self, now: UnixTime) -> Result<(), Unproven> {
+        if self.second != now {
+            self.second = now;
+            self.used = 0;
+        }
+        if self.per_second > 0 && self.used >= self.per_second {
+            return Err(Unproven::Budget);
+        }
+        self.used = self.used.saturating_add(1);
+        Ok(())
+    }
 }
 
 /// A signed NSEC3 record.
@@ -52,20 +93,35 @@ impl Kept {
 }
 
 impl Denials {
+    /// With so many signatures in a second; 0 for no limit.
+    pub(crate) fn new(per_second: u32) -> Denials {
+        let budget = Budget { per_second, second: UnixTime::MIN, used: 0 };
+        Denials { young: HashMap::new(), old: HashMap::new(), budget, signed: 0, reused: 0 }
+    }
+
     /// The record of a denial in a zone, signed now or earlier.
-    pub(crate) fn proof(&mut self, zone: &Zone, denial: &Denial, now: UnixTime) -> Result<&Proof, Error> {
+    pub(crate) fn proof(&mut self, zone: &Zone, denial: &Denial, now: UnixTime) -> Result<&Proof, Unproven> {
         let fresh = self.young.get(denial).is_some_and(|kept| kept.serves(zone, now));
-        if !fresh {
+        if fresh {
+            self.reused += 1;
+        } else {
             let kept = match self.old.remove(denial) {
-                Some(kept) if kept.serves(zone, now) => kept,
-                _ => sign(zone, denial, now)?,
+                Some(kept) if kept.serves(zone, now) => {
+                    self.reused += 1;
+                    kept
+                }
+                _ => {
+                    self.budget.take(now)?;
+                    self.signed += 1;
+                    sign(zone, denial, now)?
+                }
             };
             if self.young.len() >= GENERATION {
                 self.old = std::mem::take(&mut self.young);
             }
             self.young.insert(denial.clone(), kept);
         }
-        self.young.get(denial).map(|kept| &kept.proof).ok_or(Error::EmptyRrset)
+        self.young.get(denial).map(|kept| &kept.proof).ok_or(Unproven::Failed)
     }
 }
 

@@ -7,10 +7,9 @@ use certdir_certificate::UnixTime;
 use certdir_zones::denial::{self, Denial};
 use certdir_zones::{Error, Found, Node, RecordType, SignedRrset, Zone};
 
-use crate::answer::Scratch;
-use crate::proofs::{Denials, Proof};
-use crate::request::{IN, Rcode, Request};
-use crate::response::{Owner, Response, Section, question};
+use crate::proofs::{Denials, Proof, Unproven};
+use crate::request::{IN, MAX_NAME, Rcode, Request};
+use crate::response::{Explanation, Owner, Response, Section, question};
 use crate::view::Zones;
 
 /// Puts into the response what the zones have for the question, or the proof that they have nothing.
@@ -18,34 +17,39 @@ pub(crate) fn resolve<Z: Zones>(
     zones: Option<&Z>,
     request: &Request<'_>,
     now: UnixTime,
-    scratch: &mut Scratch,
+    name: &mut [u8; MAX_NAME],
+    denials: &mut Denials,
     response: &mut Response<'_>,
-) -> Rcode {
+) -> Result<Rcode, Unproven> {
     if request.class != IN {
-        return Rcode::REFUSED;
+        return Ok(Rcode::REFUSED);
     }
     if let Some(rcode) = not_a_type(request.rtype) {
-        return rcode;
+        if rcode == Rcode::REFUSED {
+            response.explain(Explanation::Prohibited);
+        }
+        return Ok(rcode);
     }
     let Some(zones) = zones else {
-        return Rcode::SERVFAIL;
+        response.explain(Explanation::NotReady);
+        return Ok(Rcode::SERVFAIL);
     };
-    let Scratch { name, denials } = scratch;
     let Some(name) = name.get_mut(..request.name.len()) else {
-        return Rcode::FORMERR;
+        return Ok(Rcode::FORMERR);
     };
     name.copy_from_slice(request.name);
     // Length octets are at most 63, below every letter.
     name.make_ascii_lowercase();
     let name: &[u8] = name;
     let Some(zone) = zone_for(zones, name, request.rtype) else {
-        return Rcode::REFUSED;
+        response.explain(Explanation::NotAuthoritative);
+        return Ok(Rcode::REFUSED);
     };
     response.set_authoritative();
     let apex = question(name.len().saturating_sub(zone.apex().as_wire().len()));
     let dnssec = request.edns.is_some_and(|edns| edns.dnssec_ok);
     let mut reply = Reply { response, zone, apex, dnssec, denials, now };
-    reply.fill(name, request.rtype).unwrap_or(Rcode::SERVFAIL)
+    reply.fill(name, request.rtype)
 }
 
 /// The answer to types that are no types of data.
@@ -88,8 +92,8 @@ struct Reply<'r, 'o, 'z> {
 }
 
 impl Reply<'_, '_, '_> {
-    /// Puts what the zone has or has not. An error means that a proof could not be made.
-    fn fill(&mut self, name: &[u8], rtype: RecordType) -> Result<Rcode, Error> {
+    /// Puts what the zone has or has not. An error means that a proof was not made.
+    fn fill(&mut self, name: &[u8], rtype: RecordType) -> Result<Rcode, Unproven> {
         match self.zone.find(name) {
             Found::Exact(node) => {
                 if !self.positive(node, rtype) {
@@ -136,7 +140,7 @@ impl Reply<'_, '_, '_> {
 
     /// Puts the SOA record, whose TTL says how long there will be nothing (RFC 2308 section 3, RFC 9077 section 3), and
     /// the proof.
-    fn negative<const N: usize>(&mut self, denials: impl FnOnce(&Zone) -> [Denial; N]) -> Result<(), Error> {
+    fn negative<const N: usize>(&mut self, denials: impl FnOnce(&Zone) -> [Denial; N]) -> Result<(), Unproven> {
         let apex = self.zone.get(self.zone.apex().as_wire());
         let soa = apex.and_then(|apex| apex.rrset(RecordType::SOA)).ok_or(Error::EmptyRrset)?;
         let ttl = self.zone.denial_ttl().min(time_left(soa, self.now));
@@ -145,8 +149,8 @@ impl Reply<'_, '_, '_> {
     }
 
     /// Puts the NSEC3 records of a proof, each once.
-    fn prove<const N: usize>(&mut self, denials: impl FnOnce(&Zone) -> [Denial; N]) -> Result<(), Error> {
-        if !self.dnssec {
+    fn prove<const N: usize>(&mut self, denials: impl FnOnce(&Zone) -> [Denial; N]) -> Result<(), Unproven> {
+        if !self.dnssec || !self.response.wants_proof() {
             return Ok(());
         }
         let denials = denials(self.zone);

@@ -32,16 +32,30 @@ impl Rcode {
     pub const REFUSED: Rcode = Rcode(5);
     /// The EDNS version is not implemented (RFC 6891 section 6.1.3).
     pub const BADVERS: Rcode = Rcode(16);
+    /// The server cookie is not one of ours (RFC 7873 section 8).
+    pub const BADCOOKIE: Rcode = Rcode(23);
 }
 
 /// What the OPT record of a request says (RFC 6891 section 6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Edns {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edns<'a> {
     /// The largest UDP message the client takes, in octets, as it says.
     pub(crate) payload: u16,
     /// DNSSEC records are wanted (RFC 3225).
     pub(crate) dnssec_ok: bool,
+    /// The COOKIE option: a client cookie, and a server cookie behind it or not (RFC 7873 section 4).
+    pub(crate) cookie: Option<&'a [u8]>,
+    /// The client asks how long a connection may be idle (RFC 7828).
+    pub(crate) keepalive: bool,
+    /// The request was padded, so the response is to be (RFC 7830 section 4).
+    pub(crate) padding: bool,
 }
+
+/// Option codes of EDNS (RFC 7873 section 4, RFC 7828 section 3.1, RFC 7830 section 3, RFC 8914 section 2).
+pub(crate) const OPTION_COOKIE: u16 = 10;
+pub(crate) const OPTION_KEEPALIVE: u16 = 11;
+pub(crate) const OPTION_PADDING: u16 = 12;
+pub(crate) const OPTION_EXTENDED_ERROR: u16 = 15;
 
 /// A request that deserves a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +70,7 @@ pub(crate) struct Request<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) rtype: RecordType,
     pub(crate) class: u16,
-    pub(crate) edns: Option<Edns>,
+    pub(crate) edns: Option<Edns<'a>>,
     /// The first rule the request breaks: it is answered with this code and nothing else.
     pub(crate) fault: Option<Rcode>,
 }
@@ -84,14 +98,18 @@ pub(crate) fn parse(message: &[u8]) -> Option<Request<'_>> {
         request.fault = Some(Rcode::NOTIMP);
         return Some(request);
     }
-    // RFC 9619 section 4: a query has exactly one question.
-    if u16::from_be_bytes([qd0, qd1]) != 1 || request.read_question(&mut rest).is_none() {
+    // RFC 9619 section 4: a query has exactly one question, or none when it asks for a server cookie.
+    let questions = u16::from_be_bytes([qd0, qd1]);
+    if questions > 1 || questions == 1 && request.read_question(&mut rest).is_none() {
         request.fault = Some(Rcode::FORMERR);
         return Some(request);
     }
     let before_additional = u32::from(u16::from_be_bytes([an0, an1])) + u32::from(u16::from_be_bytes([ns0, ns1]));
     let additional = u32::from(u16::from_be_bytes([ar0, ar1]));
     request.fault = request.read_records(&mut rest, before_additional, additional).err();
+    if questions == 0 && request.fault.is_none() && request.edns.is_none_or(|edns| edns.cookie.is_none()) {
+        request.fault = Some(Rcode::FORMERR);
+    }
     Some(request)
 }
 
@@ -121,10 +139,11 @@ impl<'a> Request<'a> {
                 return Err(Rcode::FORMERR);
             }
             let [_, version, flags, _] = record.ttl;
-            self.edns = Some(Edns { payload: record.class, dnssec_ok: flags & 0x80 != 0 });
+            let mut edns = Edns { payload: record.class, dnssec_ok: flags & 0x80 != 0, ..Edns::default() };
             version_known = version == 0;
-            // RFC 6891 section 6.1.2: unknown options are ignored; the list itself has to be well-formed.
-            if version_known && !options_well_formed(record.rdata) {
+            let well_formed = !version_known || edns.read_options(record.rdata).is_some();
+            self.edns = Some(edns);
+            if !well_formed {
                 return Err(Rcode::FORMERR);
             }
         }
@@ -133,6 +152,34 @@ impl<'a> Request<'a> {
         }
         // RFC 6891 section 6.1.3.
         if version_known { Ok(()) } else { Err(Rcode::BADVERS) }
+    }
+}
+
+impl<'a> Edns<'a> {
+    /// Reads the options. `None`: the list, or one that is known here, is malformed. Unknown options are ignored (RFC 6891
+    /// section 6.1.2).
+    fn read_options(&mut self, rdata: &'a [u8]) -> Option<()> {
+        let mut rest = Octets(rdata);
+        while !rest.0.is_empty() {
+            let code = rest.u16()?;
+            let length = rest.u16()?;
+            let value = rest.take(usize::from(length))?;
+            match code {
+                // RFC 7873 section 5: the first one counts.
+                OPTION_COOKIE if self.cookie.is_none() => {
+                    // RFC 7873 section 5.2.2: a client cookie of 8 octets, a server cookie of 8 to 32 or none.
+                    if !matches!(length, 8 | 16..=40) {
+                        return None;
+                    }
+                    self.cookie = Some(value);
+                }
+                // RFC 7828 section 3.2.1: empty in requests; a time that stands there all the same means nothing.
+                OPTION_KEEPALIVE => self.keepalive = true,
+                OPTION_PADDING => self.padding = true,
+                _ => {}
+            }
+        }
+        Some(())
     }
 }
 
@@ -148,17 +195,6 @@ fn name_length(octets: &[u8]) -> Option<usize> {
         }
     }
     None
-}
-
-fn options_well_formed(rdata: &[u8]) -> bool {
-    let mut rest = Octets(rdata);
-    while !rest.0.is_empty() {
-        let option = rest.u16().and_then(|_code| rest.u16()).and_then(|length| rest.take(usize::from(length)));
-        if option.is_none() {
-            return false;
-        }
-    }
-    true
 }
 
 /// A resource record behind its owner name.
@@ -237,7 +273,7 @@ mod tests {
         assert_eq!(request.name, b"\x03aBc\x07example\x00");
         assert_eq!(request.question, QUESTION);
         assert_eq!((request.rtype, request.class), (RecordType::SMIMEA, IN));
-        assert_eq!(request.edns, Some(Edns { payload: 1232, dnssec_ok: true }));
+        assert_eq!(request.edns, Some(Edns { payload: 1232, dnssec_ok: true, ..Edns::default() }));
     }
 
     #[test]
@@ -282,6 +318,49 @@ mod tests {
             ),
         ] {
             assert_eq!(fault(&octets), Some(Rcode::FORMERR), "{what}");
+        }
+    }
+
+    /// A request with one option of this code and length.
+    fn with_option(questions: u8, code: u16, length: u16) -> Vec<u8> {
+        let mut opt = vec![0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0];
+        opt.extend((length + 4).to_be_bytes());
+        opt.extend(code.to_be_bytes());
+        opt.extend(length.to_be_bytes());
+        opt.extend((0..length).map(|at| at as u8));
+        message([0, 0], [questions, 0, 0, 1], &[if questions > 0 { QUESTION } else { &[] }, &opt])
+    }
+
+    #[test]
+    fn rfc7873_5_2_2_lengths_of_cookies() {
+        for length in 0..=64 {
+            let octets = with_option(1, OPTION_COOKIE, length);
+            let request = parse(&octets).unwrap();
+            if length == 8 || (16..=40).contains(&length) {
+                assert_eq!(request.edns.unwrap().cookie.unwrap().len(), usize::from(length));
+                assert_eq!(request.fault, None);
+            } else {
+                assert_eq!(request.fault, Some(Rcode::FORMERR), "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn rfc7873_5_4_a_cookie_needs_no_question() {
+        assert_eq!(fault(&with_option(0, OPTION_COOKIE, 8)), None);
+        assert_eq!(fault(&with_option(0, OPTION_COOKIE, 9)), Some(Rcode::FORMERR));
+        assert_eq!(fault(&with_option(0, OPTION_PADDING, 8)), Some(Rcode::FORMERR));
+        assert_eq!(fault(&message([0, 0], [0, 0, 0, 1], &[OPT])), Some(Rcode::FORMERR));
+    }
+
+    #[test]
+    fn keepalive_and_padding_are_noticed() {
+        for (code, keepalive, padding) in [(OPTION_KEEPALIVE, true, false), (OPTION_PADDING, false, true)] {
+            for length in [0, 2, 100] {
+                let octets = with_option(1, code, length);
+                let edns = parse(&octets).unwrap().edns.unwrap();
+                assert_eq!((edns.keepalive, edns.padding, edns.cookie), (keepalive, padding, None));
+            }
         }
     }
 

@@ -1,14 +1,21 @@
 //! Writes a response into a buffer of the caller: header, question, records, OPT; or, when that is too long, the
 //! truncated form.
 
+use std::net::IpAddr;
+
+use certdir_certificate::UnixTime;
 use certdir_zones::RecordType;
 
-use crate::request::{Edns, HEADER, IN, MAX_NAME, QR, Rcode, Request};
+use crate::cookie::{COOKIE, CookieState};
+use crate::rate::{Kind, Rates, Verdict};
+use crate::request::{
+    HEADER, IN, MAX_NAME, OPTION_COOKIE, OPTION_EXTENDED_ERROR, OPTION_KEEPALIVE, OPTION_PADDING, QR, Rcode, Request,
+};
 
 /// The smallest room for a response: what every client takes over UDP (RFC 1035 section 2.3.4). Header, the longest
 /// question and OPT always fit.
 pub(crate) const MIN_RESPONSE: usize = 512;
-const _: () = assert!(HEADER + MAX_NAME + 4 + OPT <= MIN_RESPONSE);
+const _: () = assert!(HEADER + MAX_NAME + 4 + OPT + 4 * OPTION + COOKIE + 2 + 2 <= MIN_RESPONSE);
 /// Authoritative answer (RFC 1035 section 4.1.1).
 const AA: u8 = 0x04;
 /// Truncated.
@@ -18,6 +25,10 @@ const TC: u8 = 0x02;
 const REPEATED: u8 = 0x79;
 /// Octets of an OPT record without options.
 const OPT: usize = 11;
+/// Octets of an option's code and length.
+const OPTION: usize = 4;
+/// A padded response has a multiple of so many octets (RFC 8467 section 4.1).
+const PADDING_BLOCK: usize = 468;
 /// Offsets that a compression pointer can express (RFC 1035 section 4.1.4).
 const POINTER_RANGE: usize = 0x4000;
 
@@ -46,31 +57,116 @@ pub(crate) const fn question(skip: usize) -> [u8; 2] {
 pub(crate) enum Section {
     Answer,
     Authority,
+    #[expect(dead_code, reason = "glue of delegations goes there")]
+    Additional,
 }
 
-/// A response in the making. Writing past the end is remembered and acted on by [`Response::finish`].
+/// What the OPT record says (RFC 6891 section 6.1); its response code is said by [`Response::finish`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opt {
+    /// What we take over UDP ourselves, in octets.
+    pub(crate) payload: u16,
+    pub(crate) dnssec_ok: bool,
+    pub(crate) cookie: Option<[u8; COOKIE]>,
+    /// How long the connection may be idle, in units of 100 milliseconds.
+    pub(crate) keepalive: Option<u16>,
+    /// The response is brought to a length that says little about what is in it.
+    pub(crate) padded: bool,
+}
+
+impl Opt {
+    /// Octets of the options without padding.
+    fn options(&self, explanation: Option<Explanation>) -> usize {
+        self.cookie.map_or(0, |_| OPTION + COOKIE)
+            + self.keepalive.map_or(0, |_| OPTION + 2)
+            + explanation.map_or(0, |_| OPTION + 2)
+    }
+}
+
+/// Why an answer is an error: the extended error codes of RFC 8914 section 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Explanation {
+    /// More denials are asked for than may be signed.
+    Other = 0,
+    /// There are no zones yet, or they are too old.
+    NotReady = 14,
+    /// What is asked for is not allowed to anybody, such as a zone transfer.
+    Prohibited = 18,
+    /// The name is not in a zone hosted here.
+    NotAuthoritative = 20,
+}
+
+/// What the source may have.
+pub(crate) struct Gate<'a> {
+    certificates: bool,
+    rates: Option<&'a mut Rates>,
+    source: IpAddr,
+    now: UnixTime,
+    /// What was decided, once it was asked.
+    verdict: Option<Verdict>,
+}
+
+impl<'a> Gate<'a> {
+    /// `certificates`: the source may have certificates. `rates`: it may have no more than that.
+    pub(crate) fn new(certificates: bool, rates: Option<&'a mut Rates>, source: IpAddr, now: UnixTime) -> Gate<'a> {
+        Gate { certificates, rates, source, now, verdict: None }
+    }
+
+    /// What becomes of a response of this kind. It counts once.
+    fn verdict(&mut self, kind: Kind) -> Verdict {
+        let Gate { rates, source, now, verdict, .. } = self;
+        match rates {
+            None => Verdict::Pass,
+            Some(rates) => *verdict.get_or_insert_with(|| rates.take(*source, kind, *now)),
+        }
+    }
+}
+
+/// Why a response is empty and has TC set: the client has to ask again over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncation {
+    /// It is longer than the client or this server takes in one datagram.
+    Size,
+    /// It has certificates, and the source is not verified (RFC 8162 section 9.1).
+    Unverified,
+    /// It needs a signature, and those of this second are used up.
+    Budget,
+    /// Its source got many like it in this second.
+    Rate,
+}
+
+/// A response in the making. A reason to truncate it is remembered, further records are then ignored, and
+/// [`Response::finish`] acts on it.
 pub(crate) struct Response<'a> {
     out: &'a mut [u8],
     length: usize,
     question_end: usize,
-    overflow: bool,
+    cut: Option<Truncation>,
     authoritative: bool,
     answers: u16,
     authorities: u16,
+    additionals: u16,
+    opt: Option<Opt>,
+    explanation: Option<Explanation>,
+    gate: Gate<'a>,
 }
 
 impl<'a> Response<'a> {
     /// Begins with room for the header, and the question. `out` is as long as the response may become, at least
-    /// [`MIN_RESPONSE`].
-    pub(crate) fn new(out: &'a mut [u8], request: &Request<'_>) -> Response<'a> {
+    /// [`MIN_RESPONSE`]. `opt` is there when the request had one (RFC 6891 section 6.1.1).
+    pub(crate) fn new(out: &'a mut [u8], request: &Request<'_>, opt: Option<Opt>, gate: Gate<'a>) -> Response<'a> {
         let mut response = Response {
             out,
             length: 0,
             question_end: 0,
-            overflow: false,
+            cut: None,
             authoritative: false,
             answers: 0,
             authorities: 0,
+            additionals: 0,
+            opt,
+            explanation: None,
+            gate,
         };
         response.put(&[0; HEADER]);
         response.put(request.question);
@@ -89,8 +185,48 @@ impl<'a> Response<'a> {
         Some(Owner::Pointer((offset | 0xC000).to_be_bytes()))
     }
 
+    /// Says why the answer is an error, to clients with EDNS.
+    pub(crate) fn explain(&mut self, explanation: Explanation) {
+        self.explanation = Some(explanation);
+    }
+
+    /// The response will be empty, with TC set. The first reason counts.
+    pub(crate) fn cut(&mut self, reason: Truncation) {
+        self.cut.get_or_insert(reason);
+    }
+
+    /// Whether a proof is worth its signatures: everything fits so far, and the source may have it.
+    pub(crate) fn wants_proof(&mut self) -> bool {
+        let kind = if self.answers > 0 { Kind::Positive } else { Kind::Denial };
+        self.cut.is_none() && self.gate.verdict(kind) == Verdict::Pass
+    }
+
+    /// What rate limiting says, once the records are there.
+    pub(crate) fn verdict(&mut self, rcode: Rcode) -> Verdict {
+        let kind = match rcode {
+            _ if self.cut == Some(Truncation::Unverified) => Kind::Withheld,
+            Rcode::NOERROR if self.answers > 0 => Kind::Positive,
+            Rcode::NOERROR | Rcode::NXDOMAIN => Kind::Denial,
+            _ => Kind::Error,
+        };
+        let verdict = self.gate.verdict(kind);
+        if verdict == Verdict::Slip {
+            self.cut(Truncation::Rate);
+        }
+        verdict
+    }
+
     /// Adds one record of class IN; `ttl` in seconds.
     pub(crate) fn record(&mut self, section: Section, owner: Owner<'_>, rtype: RecordType, ttl: u32, rdata: &[u8]) {
+        if !self.gate.certificates
+            && section == Section::Answer
+            && matches!(rtype, RecordType::SMIMEA | RecordType::CERT)
+        {
+            self.cut(Truncation::Unverified);
+        }
+        if self.cut.is_some() {
+            return;
+        }
         let pointer = match owner {
             Owner::Pointer(pointer) => pointer,
             Owner::Below(label, parent) => {
@@ -109,6 +245,7 @@ impl<'a> Response<'a> {
         match section {
             Section::Answer => self.answers = self.answers.wrapping_add(1),
             Section::Authority => self.authorities = self.authorities.wrapping_add(1),
+            Section::Additional => self.additionals = self.additionals.wrapping_add(1),
         }
     }
 
@@ -119,51 +256,107 @@ impl<'a> Response<'a> {
                 room.copy_from_slice(octets);
                 self.length = end;
             }
-            None => self.overflow = true,
+            None => self.cut(Truncation::Size),
         }
     }
 
     /// Forgets all records: what is left says only the response code.
     pub(crate) fn clear(&mut self) {
         self.length = self.question_end;
-        self.overflow = false;
+        self.cut = None;
         self.answers = 0;
         self.authorities = 0;
+        self.additionals = 0;
     }
 
     /// Whether the records and the OPT record fit.
-    pub(crate) fn fits(&self, edns: Option<Edns>) -> bool {
-        !self.overflow && self.length + if edns.is_some() { OPT } else { 0 } <= self.out.len()
+    pub(crate) fn fits(&self) -> bool {
+        let opt = self.opt.map_or(0, |opt| OPT + opt.options(self.explanation));
+        self.cut.is_none() && self.length + opt <= self.out.len()
     }
 
-    /// Writes OPT (when the request had one, RFC 6891 section 6.1.1) and header; gives back the length in octets.
-    /// `payload` is what we take over UDP ourselves. Records that do not fit are left out, all of them, and TC is set
-    /// (RFC 2181 section 9).
-    pub(crate) fn finish(mut self, request: &Request<'_>, rcode: Rcode, payload: u16) -> Finished {
-        let truncated = !self.fits(request.edns);
-        if truncated {
+    /// Writes OPT and header; gives back the length in octets. A response that is cut, or does not fit, loses all its
+    /// records and has TC set (RFC 2181 section 9).
+    pub(crate) fn finish(mut self, request: &Request<'_>, rcode: Rcode) -> Finished {
+        let truncated = if self.fits() { None } else { Some(self.cut.unwrap_or(Truncation::Size)) };
+        if truncated.is_some() {
             self.clear();
+            self.explanation = None;
         }
-        if let Some(edns) = request.edns {
-            let [payload0, payload1] = payload.to_be_bytes();
-            let extended = (rcode.0 >> 4) as u8;
-            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-            self.put(&[0, 0, RecordType::OPT.0 as u8, payload0, payload1, extended, 0, dnssec_ok, 0, 0, 0]);
+        if let Some(opt) = self.opt {
+            self.put_opt(&opt, rcode);
         }
         let [id0, id1] = request.id;
         let mut flags = QR | request.flags & REPEATED;
-        flags |= if self.authoritative { AA } else { 0 } | if truncated { TC } else { 0 };
+        flags |= if self.authoritative { AA } else { 0 } | if truncated.is_some() { TC } else { 0 };
         let [answers0, answers1] = self.answers.to_be_bytes();
         let [authorities0, authorities1] = self.authorities.to_be_bytes();
+        let [additionals0, additionals1] = self.additionals.wrapping_add(u16::from(self.opt.is_some())).to_be_bytes();
         let questions = u8::from(!request.question.is_empty());
-        let additional = u8::from(request.edns.is_some());
-        let code = (rcode.0 & 15) as u8;
-        let header =
-            [id0, id1, flags, code, 0, questions, answers0, answers1, authorities0, authorities1, 0, additional];
+        let header = [
+            id0,
+            id1,
+            flags,
+            (rcode.0 & 15) as u8,
+            0,
+            questions,
+            answers0,
+            answers1,
+            authorities0,
+            authorities1,
+            additionals0,
+            additionals1,
+        ];
         if let Some(room) = self.out.first_chunk_mut::<HEADER>() {
             *room = header;
         }
-        Finished { length: self.length, rcode, truncated }
+        Finished {
+            length: self.length,
+            rcode,
+            truncated,
+            rtype: request.rtype,
+            cookie: CookieState::None,
+            keepalive_asked: request.edns.is_some_and(|edns| edns.keepalive),
+            later: false,
+        }
+    }
+
+    fn put_opt(&mut self, opt: &Opt, rcode: Rcode) {
+        let mut options = opt.options(self.explanation);
+        let mut padding = None;
+        if opt.padded {
+            let unpadded = self.length + OPT + options + OPTION;
+            let padded = unpadded.next_multiple_of(PADDING_BLOCK).min(self.out.len());
+            padding = padded.checked_sub(unpadded);
+            options += padding.map_or(0, |padding| OPTION + padding);
+        }
+        let [payload0, payload1] = opt.payload.to_be_bytes();
+        let extended = (rcode.0 >> 4) as u8;
+        let dnssec_ok = if opt.dnssec_ok { 0x80 } else { 0 };
+        // The message has at most 65,535 octets.
+        let [length0, length1] = (options as u16).to_be_bytes();
+        let rtype = RecordType::OPT.0 as u8;
+        self.put(&[0, 0, rtype, payload0, payload1, extended, 0, dnssec_ok, 0, length0, length1]);
+        if let Some(cookie) = opt.cookie {
+            self.put_option(OPTION_COOKIE, &cookie);
+        }
+        if let Some(keepalive) = opt.keepalive {
+            self.put_option(OPTION_KEEPALIVE, &keepalive.to_be_bytes());
+        }
+        if let Some(explanation) = self.explanation {
+            self.put_option(OPTION_EXTENDED_ERROR, &(explanation as u16).to_be_bytes());
+        }
+        if let Some(padding) = padding {
+            let zeros = [0; PADDING_BLOCK];
+            self.put_option(OPTION_PADDING, zeros.get(..padding).unwrap_or_default());
+        }
+    }
+
+    fn put_option(&mut self, code: u16, value: &[u8]) {
+        let [code0, code1] = code.to_be_bytes();
+        let [length0, length1] = (value.len() as u16).to_be_bytes();
+        self.put(&[code0, code1, length0, length1]);
+        self.put(value);
     }
 }
 
@@ -174,6 +367,15 @@ pub struct Finished {
     pub length: usize,
     /// Its response code.
     pub rcode: Rcode,
-    /// TC is set: the client has to ask again over TCP.
-    pub truncated: bool,
+    /// TC is set, and the response is empty: why.
+    pub truncated: Option<Truncation>,
+    /// The type asked for; 0 where no question could be read.
+    pub rtype: RecordType,
+    /// What the request's cookie says.
+    pub cookie: CookieState,
+    /// The client asked how long its connection may be idle (RFC 7828).
+    pub keepalive_asked: bool,
+    /// The answer needs a signature, and those of this second are used up: wait a while and answer the same message
+    /// again. The response that is there says SERVFAIL, for when the waiting has to end. Over UDP never set.
+    pub later: bool,
 }

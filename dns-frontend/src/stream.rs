@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::answer::{Scratch, Transport, answer};
+use crate::answer::{Asker, Scratch, Transport, answer};
 use crate::counters::Tally;
+use crate::policy::Policy;
 use crate::view::Latest;
 
 /// A connection with no complete request for this long is closed (RFC 7766 section 6.2.3).
@@ -39,8 +40,6 @@ pub(crate) struct Worker<L> {
     answering: RefCell<Answering<L>>,
     clock: Clock,
     tally: Arc<Tally>,
-    /// What we take over UDP ourselves, to be said in responses.
-    payload: u16,
 }
 
 struct Answering<L> {
@@ -50,15 +49,15 @@ struct Answering<L> {
 }
 
 impl<L: Latest> Worker<L> {
-    pub(crate) fn new(latest: L, clock: Clock, tally: Arc<Tally>, payload: u16) -> Worker<L> {
+    pub(crate) fn new(latest: L, clock: Clock, tally: Arc<Tally>, policy: Policy) -> Worker<L> {
         let out = vec![0; MAX_MESSAGE].into_boxed_slice();
-        let answering = RefCell::new(Answering { latest, scratch: Scratch::default(), out });
-        Worker { answering, clock, tally, payload }
+        let answering = RefCell::new(Answering { latest, scratch: Scratch::new(policy), out });
+        Worker { answering, clock, tally }
     }
 
     /// Answers complete requests at the front of `requests` until there is enough to write; gives back the octets
     /// used up.
-    fn answer(&self, requests: &[u8], responses: &mut Vec<u8>) -> usize {
+    fn answer(&self, asker: &Asker, requests: &[u8], responses: &mut Vec<u8>) -> usize {
         let now = (self.clock)();
         let Answering { latest, scratch, out } = &mut *self.answering.borrow_mut();
         let zones = latest.load();
@@ -67,7 +66,7 @@ impl<L: Latest> Worker<L> {
             && let Some((request, behind)) = split(rest)
         {
             rest = behind;
-            let finished = answer(zones, request, Transport::Stream { payload: self.payload }, now, scratch, out);
+            let finished = answer(zones, request, asker, now, scratch, out);
             self.tally.request(finished);
             if let Some(response) = finished.and_then(|finished| out.get(..finished.length)) {
                 // At most MAX_MESSAGE, the length of `out`.
@@ -122,7 +121,8 @@ pub(crate) fn serve<L: Latest>(
                 // Without it the end of a long response would wait for an acknowledgement.
                 if stream.set_nodelay(true).is_ok() {
                     // A connection that breaks concerns nobody else.
-                    let _ = converse(stream, &worker).await;
+                    let asker = Asker::new(Transport::Tcp, peer.ip());
+                    let _ = converse(stream, &asker, &worker).await;
                 }
                 drop(place);
             });
@@ -132,13 +132,17 @@ pub(crate) fn serve<L: Latest>(
 
 /// Answers the requests of one connection until it is closed, idle for too long or does not read. Responses to
 /// requests that arrive together leave together.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(mut stream: S, worker: &Worker<L>) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(
+    mut stream: S,
+    asker: &Asker,
+    worker: &Worker<L>,
+) -> io::Result<()> {
     let mut requests = vec![0; WAITING_REQUESTS];
     let mut filled = 0;
     let mut responses = Vec::new();
     let mut deadline = Instant::now() + IDLE;
     loop {
-        let used = worker.answer(requests.get(..filled).unwrap_or_default(), &mut responses);
+        let used = worker.answer(asker, requests.get(..filled).unwrap_or_default(), &mut responses);
         if used > 0 {
             requests.copy_within(used..filled, 0);
             filled -= used;

@@ -2,7 +2,7 @@
 
 use std::array;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,9 @@ use nix::sys::socket::{
     recvmmsg, sendmmsg,
 };
 
-use crate::answer::{Scratch, Transport, answer};
+use crate::answer::{Asker, Scratch, Transport, answer};
 use crate::counters::Tally;
+use crate::policy::Policy;
 use crate::view::Latest;
 
 /// Datagrams per system call.
@@ -36,22 +37,22 @@ pub(crate) struct Worker<L> {
     pub(crate) clock: Clock,
     pub(crate) tally: Arc<Tally>,
     pub(crate) stop: Arc<AtomicBool>,
-    /// Longest response, in octets.
-    pub(crate) payload: u16,
+    pub(crate) policy: Policy,
 }
 
 /// Answers until `stop` is set. The socket has a receive timeout, which is how soon `stop` is noticed. With `any` the
 /// socket is bound to the unspecified address: responses then leave from the address that each request was sent to.
-pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, mut worker: Worker<L>) {
+pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker: Worker<L>) {
+    let Worker { mut latest, clock, tally, stop, policy } = worker;
     let fd = socket.as_raw_fd();
     // Two sets of headers: each keeps pointers to the addresses of its last call.
     let mut receiving = MultiHeaders::<S>::preallocate(BATCH, any.then(S::control_room));
     let mut sending = MultiHeaders::<S>::preallocate(BATCH, any.then(S::control_room));
     let mut requests = Box::new([[0; MAX_REQUEST]; BATCH]);
-    let longest = usize::from(worker.payload);
+    let longest = usize::from(policy.udp_payload);
     let mut responses = vec![0; BATCH * longest];
-    let mut scratch = Scratch::default();
-    while !worker.stop.load(Ordering::Relaxed) {
+    let mut scratch = Scratch::new(policy);
+    while !stop.load(Ordering::Relaxed) {
         let mut buffers = requests.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
         let messages = match recvmmsg(fd, &mut receiving, &mut buffers, MsgFlags::MSG_WAITFORONE, None) {
             Ok(messages) => messages,
@@ -62,19 +63,21 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, mut wor
                 continue;
             }
         };
-        let now = (worker.clock)();
-        let zones = worker.latest.load();
+        let now = clock();
+        let zones = latest.load();
         let mut batch = Batch::<S>::new();
         for (message, out) in messages.zip(responses.chunks_exact_mut(longest)) {
             let request = message.iovs().next().unwrap_or_default();
-            let transport = Transport::Udp { payload: worker.payload };
-            let finished = answer(zones, request, transport, now, &mut scratch, out);
-            worker.tally.request(finished);
+            // The system gives every datagram its source.
+            let source = message.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+            let asker = Asker::new(Transport::Udp, source);
+            let finished = answer(zones, request, &asker, now, &mut scratch, out);
+            tally.request(finished);
             if let Some(response) = finished.and_then(|finished| out.get(..finished.length)) {
                 batch.push(response, message.address, if any { asked_at(&message) } else { None });
             }
         }
-        batch.send(fd, &mut sending, &worker.tally);
+        batch.send(fd, &mut sending, &tally);
     }
 }
 
@@ -138,6 +141,8 @@ fn asked_at<S: Family>(message: &RecvMsg<'_, '_, S>) -> Option<S::Local> {
 pub(crate) trait Family: SockaddrLike + Copy {
     /// A local address, as packet information.
     type Local: Copy + PartialEq;
+    /// The address without its port.
+    fn ip(&self) -> IpAddr;
     /// Room for the packet information of one message.
     fn control_room() -> Vec<u8>;
     /// The local address in a received control message.
@@ -148,6 +153,10 @@ pub(crate) trait Family: SockaddrLike + Copy {
 
 impl Family for SockaddrIn {
     type Local = libc::in_pktinfo;
+
+    fn ip(&self) -> IpAddr {
+        IpAddr::V4(SockaddrIn::ip(self))
+    }
 
     fn control_room() -> Vec<u8> {
         cmsg_space!(libc::in_pktinfo)
@@ -168,6 +177,10 @@ impl Family for SockaddrIn {
 
 impl Family for SockaddrIn6 {
     type Local = libc::in6_pktinfo;
+
+    fn ip(&self) -> IpAddr {
+        IpAddr::V6(SockaddrIn6::ip(self))
+    }
 
     fn control_room() -> Vec<u8> {
         cmsg_space!(libc::in6_pktinfo)

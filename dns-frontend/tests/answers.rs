@@ -1,9 +1,11 @@
 //! The answer algorithm, one test for each rule, named by the section that makes it.
 
-use certdir_dns::{Scratch, Transport};
 use certdir_zones::RecordType;
 
-use crate::world::{DENIAL_TTL, NOW, SIGNED_FOR, STREAM, TTL, UDP, World, name, opt, question, question_of_class};
+use crate::world::{
+    DENIAL_TTL, NOW, SIGNED_FOR, STREAM, TTL, UDP, World, asker, generous, generous_up_to, name, opt, question,
+    question_of_class,
+};
 
 const NOERROR: u16 = 0;
 const FORMERR: u16 = 1;
@@ -200,25 +202,24 @@ fn rfc6891_edns() {
 #[test]
 fn rfc2181_9_and_rfc6891_6_2_3_truncation() {
     let world = World::new();
-    let ask = |owner, opt, transport| world.send(&question(owner, T::SMIMEA, opt), transport).unwrap();
-    let wide = Transport::Udp { payload: 4096 };
-    // Owner, EDNS size, transport, whether it is cut. Alice's answer has about 900 octets, Bob's 1,700, pq's 50,200.
-    for (owner, size, transport, truncated) in [
-        ("alice._smimecert.example.org", None, UDP, true),
-        ("alice._smimecert.example.org", Some(0), UDP, true),
-        ("alice._smimecert.example.org", Some(511), UDP, true),
-        ("alice._smimecert.example.org", Some(1232), UDP, false),
-        ("bob._smimecert.example.org", Some(1232), UDP, true),
-        ("bob._smimecert.example.org", Some(4096), UDP, true),
-        ("bob._smimecert.example.org", Some(65_535), wide, false),
-        ("bob._smimecert.example.org", Some(1400), wide, true),
-        ("bob._smimecert.example.org", Some(512), STREAM, false),
-        ("pq._smimecert.example.org", Some(65_535), wide, true),
-        ("pq._smimecert.example.org", None, STREAM, false),
-        ("pq._smimecert.example.org", Some(0), STREAM, false),
+    // Owner, EDNS size, transport, our own limit, whether it is cut. Alice's answer has about 900 octets, Bob's 1,700, pq's 50,200.
+    for (owner, size, transport, limit, truncated) in [
+        ("alice._smimecert.example.org", None, UDP, 1232, true),
+        ("alice._smimecert.example.org", Some(0), UDP, 1232, true),
+        ("alice._smimecert.example.org", Some(511), UDP, 1232, true),
+        ("alice._smimecert.example.org", Some(1232), UDP, 1232, false),
+        ("bob._smimecert.example.org", Some(1232), UDP, 1232, true),
+        ("bob._smimecert.example.org", Some(4096), UDP, 1232, true),
+        ("bob._smimecert.example.org", Some(65_535), UDP, 4096, false),
+        ("bob._smimecert.example.org", Some(1400), UDP, 4096, true),
+        ("bob._smimecert.example.org", Some(512), STREAM, 1232, false),
+        ("pq._smimecert.example.org", Some(65_535), UDP, 4096, true),
+        ("pq._smimecert.example.org", None, STREAM, 1232, false),
+        ("pq._smimecert.example.org", Some(0), STREAM, 1232, false),
     ] {
         let what = format!("{owner} {size:?} {transport:?}");
-        let message = ask(owner, size.map(|size| opt(size, true)), transport);
+        let request = question(owner, T::SMIMEA, size.map(|size| opt(size, true)));
+        let message = world.send_at(&request, transport, NOW, &mut generous_up_to(limit)).unwrap();
         assert_eq!(message.truncated(), truncated, "{what}");
         assert_eq!(message.rcode(), NOERROR, "{what}");
         assert!(message.authoritative() && message.question.is_some(), "{what}");
@@ -227,8 +228,8 @@ fn rfc2181_9_and_rfc6891_6_2_3_truncation() {
         if truncated {
             assert!(message.authorities.is_empty() && message.additionals.len() == usize::from(size.is_some()));
         }
-        if let Transport::Udp { payload } = transport {
-            assert!(message.octets.len() <= usize::from(size.unwrap_or(512).min(payload).max(512)), "{what}");
+        if transport == UDP {
+            assert!(message.octets.len() <= usize::from(size.unwrap_or(512).min(limit).max(512)), "{what}");
         }
     }
 }
@@ -250,7 +251,7 @@ fn rfc6891_6_2_3_the_limit_is_exact() {
 fn ttl_never_outlives_the_signature() {
     let world = World::new();
     let key = world.zone("_smimecert.example.org").key().dnskey();
-    let mut scratch = Scratch::default();
+    let mut scratch = generous();
     let request = question("dave._smimecert.example.org", T::SMIMEA, Some(opt(1232, true)));
     let miss = question("dave._smimecert.example.org", T::A, Some(opt(1232, true)));
     for (left, expected) in [(SIGNED_FOR, TTL), (i64::from(TTL) + 1, TTL), (100, 100), (1, 1), (0, 0)] {
@@ -280,7 +281,7 @@ fn rfc2308_5_and_rfc9077_3_denial_ttl() {
 fn without_zones_the_answer_is_servfail() {
     let mut out = [0; 512];
     let request = question("alice._smimecert.example.org", T::SMIMEA, None);
-    let finished = certdir_dns::answer(None::<&World>, &request, UDP, NOW, &mut Scratch::default(), &mut out).unwrap();
+    let finished = certdir_dns::answer(None::<&World>, &request, &asker(UDP), NOW, &mut generous(), &mut out).unwrap();
     let message = crate::message::Message::read(&out[..finished.length]);
     assert_eq!((message.rcode(), message.authoritative(), message.answers.len()), (2, false, 0));
 }

@@ -1,11 +1,10 @@
 //! Denial of existence read the way a validator does (RFC 5155 section 8), independently of how the crate makes it.
 
-use certdir_dns::Scratch;
 use certdir_zones::{Name, RecordType};
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
 
 use crate::message::Message;
-use crate::world::{NOW, SIGNED_FOR, UDP, World, name, opt, question};
+use crate::world::{NOW, SIGNED_FOR, UDP, World, generous, name, opt, question};
 
 /// An NSEC3 record, read.
 struct Nsec3 {
@@ -195,7 +194,7 @@ fn proofs_are_signed_once_and_again_before_half_their_validity() {
     let world = World::new();
     let key = world.zone("direct.example.net").key().dnskey();
     let request = question("nobody.direct.example.net", RecordType::CERT, Some(opt(1232, true)));
-    let mut scratch = Scratch::default();
+    let mut scratch = generous();
     // The stored SOA signature lasts as long as the test.
     const { assert!(SIGNED_FOR >= 2 * 86_400) };
     let mut at = |seconds: i64| {
@@ -220,7 +219,7 @@ fn proofs_are_signed_once_and_again_before_half_their_validity() {
 fn a_proof_follows_the_zone() {
     let World(zones) = World::new();
     let mut zones = (*zones).clone();
-    let mut scratch = Scratch::default();
+    let mut scratch = generous();
     let request = question("alice.direct.example.net", RecordType::A, Some(opt(1232, true)));
     let apex = name("direct.example.net");
     let mut types = |zones: &std::collections::HashMap<Name, certdir_zones::Zone>| {

@@ -11,7 +11,7 @@ use certdir_zones::RecordType;
 use tokio::sync::watch;
 
 use crate::message::Message;
-use crate::world::{NOW, World, opt, question};
+use crate::world::{NOW, World, generosity, opt, question};
 
 /// A front end in a thread of its own; stopped when dropped.
 pub(crate) struct Running {
@@ -84,7 +84,12 @@ fn client(server: SocketAddr) -> UdpSocket {
 
 #[test]
 fn udp_answers_many_at_once_and_drops_what_deserves_it() {
-    let running = Running::start(&World::new(), LOOPBACK, Options { workers: 2, ..Options::default() }, NOW);
+    let running = Running::start(
+        &World::new(),
+        LOOPBACK,
+        Options { workers: 2, policy: generosity(), ..Options::default() },
+        NOW,
+    );
     let socket = client(running.address);
     socket.send_to(&[0x80; 40], running.address).unwrap();
     socket.send_to(b"runt", running.address).unwrap();

@@ -1,9 +1,10 @@
 //! A small world of zones to ask, and the asking.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use certdir_dns::{Finished, Latest, Scratch, Transport, View, Zones, answer};
+use certdir_dns::{Asker, Finished, Latest, Policy, Scratch, Transport, UdpCertificates, View, Zones, answer};
 use certdir_zones::rdata::{self, Soa};
 use certdir_zones::{Name, Rdata, RecordType, Rrset, Zone, ZoneKey};
 
@@ -109,7 +110,7 @@ impl World {
     }
 
     pub(crate) fn send(&self, request: &[u8], transport: Transport) -> Option<Message> {
-        self.send_at(request, transport, NOW, &mut Scratch::default())
+        self.send_at(request, transport, NOW, &mut generous())
     }
 
     pub(crate) fn send_at(
@@ -120,7 +121,7 @@ impl World {
         scratch: &mut Scratch,
     ) -> Option<Message> {
         let mut out = vec![0xEE; 65_535];
-        let Finished { length, .. } = answer(Some(self), request, transport, now, scratch, &mut out)?;
+        let Finished { length, .. } = answer(Some(self), request, &asker(transport), now, scratch, &mut out)?;
         Some(Message::read(&out[..length]))
     }
 }
@@ -147,8 +148,32 @@ impl Latest for World {
     }
 }
 
-pub(crate) const UDP: Transport = Transport::Udp { payload: 1232 };
-pub(crate) const STREAM: Transport = Transport::Stream { payload: 1232 };
+pub(crate) const UDP: Transport = Transport::Udp;
+pub(crate) const STREAM: Transport = Transport::Tcp;
+
+/// Everybody gets everything.
+pub(crate) fn generosity() -> Policy {
+    Policy {
+        udp_certificates: UdpCertificates::Always,
+        responses_per_second: 0,
+        signatures_per_second: 0,
+        ..Policy::default()
+    }
+}
+
+pub(crate) fn generous() -> Scratch {
+    Scratch::new(generosity())
+}
+
+/// The same with a limit of its own for responses over UDP.
+pub(crate) fn generous_up_to(udp_payload: u16) -> Scratch {
+    Scratch::new(Policy { udp_payload, ..generosity() })
+}
+
+/// Somebody.
+pub(crate) fn asker(transport: Transport) -> Asker {
+    Asker::new(transport, Ipv4Addr::new(192, 0, 2, 1).into())
+}
 
 /// A query with RD set and identification 0x1234.
 pub(crate) fn question(owner: &str, rtype: RecordType, opt: Option<Vec<u8>>) -> Vec<u8> {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use certdir_certificate::Certificate;
-use certdir_dns::{Scratch, Transport, Zones, answer};
+use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, UdpCertificates, Zones, answer};
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
@@ -147,13 +147,19 @@ fn zones() -> &'static OneZone {
 /// A DNS message: no answer, or one that is a response to it and fits the transport.
 pub fn dns_answer(data: &[u8]) {
     let mut out = vec![0; 65_535];
-    for (transport, most) in [(Transport::Udp { payload: 1232 }, 1232), (Transport::Stream { payload: 1232 }, 65_535)] {
-        let mut scratch = Scratch::default();
-        let finished = answer(Some(zones()), data, transport, 1_000_000_000, &mut scratch, &mut out);
+    let cookies = Some(CookieSecret::new([7; 16]));
+    let verified = Policy { cookies: cookies.clone(), ..Policy::default() };
+    let always = Policy { udp_payload: 4096, udp_certificates: UdpCertificates::Always, cookies, ..Policy::default() };
+    for (transport, policy) in Transport::ALL.into_iter().flat_map(|one| [(one, &verified), (one, &always)]) {
+        let most = if transport == Transport::Udp { usize::from(policy.udp_payload) } else { out.len() };
+        let asker = Asker { keepalive: Some(100), ..Asker::new(transport, [192, 0, 2, 1].into()) };
+        let mut scratch = Scratch::new(policy.clone());
+        let finished = answer(Some(zones()), data, &asker, 1_000_000_000, &mut scratch, &mut out);
         let Some(finished) = finished else { continue };
         assert!((12..=most).contains(&finished.length), "{}", finished.length);
         assert_eq!(out[..2], data[..2], "the message's own id");
         assert_eq!(out[2] & 0x80, 0x80, "a response");
+        assert_eq!(out[2] & 2 != 0, finished.truncated.is_some(), "TC");
     }
 }
 
