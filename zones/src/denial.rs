@@ -2,13 +2,13 @@
 //!
 //! A denial here says the least it can (RFC 7129 appendix B, "minimally covering"): one that *matches* a hash spans from
 //! the hash to the next possible one, one that *covers* a hash spans from the one before to the one behind. Nobody learns
-//! another name of the zone from it. Parameters are those of RFC 9276 section 3.1: no extra iterations, no salt, no opt-out.
+//! another name of the zone from it. A zone that shows its chain answers with [`Denial::link`] instead. Parameters are those of RFC 9276 section 3.1: no extra iterations, no salt, no opt-out.
 //!
 //! Which [`Denial`]s an answer needs is said by [`nxdomain`], [`nodata`], [`wildcard_nodata`] and [`wildcard_expansion`];
 //! [`Denial::record`] makes the record, which the zone's key signs. A `Denial` can be the key of a cache: within one zone,
 //! denials that are equal have equal records.
 
-use crate::{Error, Name, Node, Rdata, RecordType, Rrset, Zone};
+use crate::{Chain, Error, Link, Name, Node, Rdata, RecordType, Rrset, SignedRrset, Zone};
 
 /// Octets of a hash: SHA-1.
 pub const HASH: usize = 20;
@@ -38,6 +38,15 @@ impl Denial {
         Denial { hash: nsec3_hash(name_wire), types: None }
     }
 
+    /// The stored record that says the same, in a zone that shows its chain. None where the chain has a hole.
+    #[must_use]
+    pub fn link<'c>(&self, chain: &'c Chain) -> Option<Link<'c>> {
+        match self.types {
+            Some(_) => chain.matching(&self.hash),
+            None => chain.covering(&self.hash),
+        }
+    }
+
     /// The record: its owner below the zone's apex, its RRset with the zone's TTL for denials. Errors: an apex so long that
     /// a hash before it does not fit a name.
     pub fn record(&self, zone: &Zone) -> Result<(Name, Rrset), Error> {
@@ -58,7 +67,8 @@ pub fn nxdomain(zone: &Zone, closest_encloser: &[u8], next_closer: &[u8]) -> [De
     [encloser(zone, closest_encloser), Denial::covering(next_closer), Denial::covering(&wildcard)]
 }
 
-/// The name exists without the type (RFC 5155 section 7.2.3), also an empty non-terminal.
+/// The name exists without the type (RFC 5155 sections 7.2.3 and 7.2.4), also an empty non-terminal, also a cut without DS
+/// (section 7.2.7).
 #[must_use]
 pub fn nodata(qname: &[u8], node: &Node) -> [Denial; 1] {
     [Denial::matching(qname, node)]
@@ -132,10 +142,13 @@ pub fn type_bitmap(types: impl IntoIterator<Item = RecordType>) -> Vec<u8> {
     bitmap
 }
 
-/// The types a node has: its RRsets, and RRSIG where one of them is signed. An empty non-terminal has none.
+/// The types a node has: its RRsets, and RRSIG where one of them is signed. An empty non-terminal has none. A cut has NS,
+/// and DS where there is one; what else is stored there is the child's (RFC 4035 section 2.3, RFC 5155 section 7.1).
 pub fn node_types(node: &Node) -> impl Iterator<Item = RecordType> {
-    let signed = node.rrsets().iter().any(|one| !one.rrsig.is_empty());
-    node.rrsets().iter().map(|one| one.rrset.rtype).chain(signed.then_some(RecordType::RRSIG))
+    let cut = node.is_cut();
+    let shown = move |one: &&SignedRrset| !cut || [RecordType::NS, RecordType::DS].contains(&one.rrset.rtype);
+    let signed = node.rrsets().iter().filter(shown).any(|one| !one.rrsig.is_empty());
+    node.rrsets().iter().filter(shown).map(|one| one.rrset.rtype).chain(signed.then_some(RecordType::RRSIG))
 }
 
 /// The next hash; the hash space is a ring (RFC 5155 section 3.1.7).

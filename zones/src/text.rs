@@ -23,33 +23,40 @@ pub struct Validity {
 /// Writes the zone as a signed master file that any name server can load: SOA first, names in canonical order, then the
 /// full NSEC3 chain (RFC 5155 section 7.1; parameters of RFC 9276 section 3.1).
 ///
-/// Signatures of stored RRsets are the stored ones, as the zone's answers show them. NSEC3PARAM and the chain exist only in
-/// the file; they are signed here for `validity`. Errors: no SOA or no DNSKEY at the apex; `out` refuses.
+/// Signatures of stored RRsets are the stored ones, as the zone's answers show them; so is the chain of a zone that has one.
+/// Otherwise NSEC3PARAM and the chain exist only in the file and are signed here for `validity`. Errors: no SOA or no DNSKEY at the apex; `out` refuses.
 pub fn write_zone(zone: &Zone, validity: Validity, out: &mut dyn Write) -> Result<(), Error> {
     let key = zone.key();
     let sign =
         |owner: &Name, rrset: &Rrset| key.sign(zone.apex(), owner, rrset, validity.inception, validity.expiration);
     let mut names: Vec<(&Name, &Node)> = zone.names().collect();
     names.sort_unstable_by_key(|(name, _)| *name);
-    let mut chain: Vec<(Hash, &Name, &Node)> =
-        names.iter().map(|(name, node)| (denial::nsec3_hash(name.as_wire()), *name, *node)).collect();
-    chain.sort_unstable_by_key(|(hash, _, _)| *hash);
-
     let missing = |rtype: &'static str| Error::IncompleteZone { apex: zone.apex().to_string(), missing: rtype };
     let apex = zone.get(zone.apex().as_wire()).ok_or(missing("SOA"))?;
     let soa = apex.rrset(RecordType::SOA).ok_or(missing("SOA"))?;
     apex.rrset(RecordType::DNSKEY).ok_or(missing("DNSKEY"))?;
     write_signed(zone.apex(), soa, out)?;
-    let nsec3param = Rrset::new(RecordType::NSEC3PARAM, zone.denial_ttl(), vec![denial::nsec3param()])?;
-    write_signed(zone.apex(), &sign(zone.apex(), &nsec3param)?, out)?;
-    for (name, node) in names {
+    if zone.chain().is_none() {
+        let nsec3param = Rrset::new(RecordType::NSEC3PARAM, zone.denial_ttl(), vec![denial::nsec3param()])?;
+        write_signed(zone.apex(), &sign(zone.apex(), &nsec3param)?, out)?;
+    }
+    for (name, node) in &names {
         for signed in node.rrsets() {
-            if signed.rrset.rtype != RecordType::SOA || name != zone.apex() {
+            if signed.rrset.rtype != RecordType::SOA || *name != zone.apex() {
                 write_signed(name, signed, out)?;
             }
         }
     }
 
+    if let Some(chain) = zone.chain() {
+        return chain
+            .links()
+            .try_for_each(|link| write_signed(&denial::nsec3_owner(link.hash, zone.apex())?, link.signed, out));
+    }
+    let linked = names.into_iter().filter(|(name, _)| !zone.occludes(name.as_wire()));
+    let mut chain: Vec<(Hash, &Name, &Node)> =
+        linked.map(|(name, node)| (denial::nsec3_hash(name.as_wire()), name, node)).collect();
+    chain.sort_unstable_by_key(|(hash, _, _)| *hash);
     let next = chain.iter().cycle().skip(1).map(|(hash, _, _)| *hash);
     for ((hash, name, node), next) in chain.iter().zip(next) {
         let shown_only_here = (*name == zone.apex()).then_some(RecordType::NSEC3PARAM);

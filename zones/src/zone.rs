@@ -22,6 +22,9 @@ pub struct Zone {
     names: Names,
     serial: u32,
     denial_ttl: u32,
+    /// How many names have others below them that are not this zone's to answer: cuts and DNAMEs. A zone without any, as nearly
+    /// all are, pays nothing for them.
+    diversions: u32,
     /// The stored denials; without them denials are made for the question.
     chain: Option<Chain>,
 }
@@ -55,6 +58,20 @@ pub enum Found<'a> {
         /// The ancestor (or the name itself) one label longer, which does not exist.
         next_closer: &'a [u8],
     },
+    /// The name is at or below a zone cut: another zone's, but for the DS records at the cut (RFC 4035 section 3.1.4.1).
+    Delegation {
+        /// The name of the cut, in wire form.
+        cut: &'a [u8],
+        /// Its NS records, and its DS records where the child is signed.
+        node: &'a Node,
+    },
+    /// The name is below one with a DNAME record, which takes it elsewhere (RFC 6672 section 3.2).
+    Dname {
+        /// The owner of the DNAME record, in wire form.
+        owner: &'a [u8],
+        /// The node with the DNAME record.
+        node: &'a Node,
+    },
     /// The name is not at or below the apex: a question for another zone.
     Outside,
 }
@@ -65,36 +82,63 @@ impl Zone {
     pub fn new(apex: Name, key: Arc<ZoneKey>) -> Zone {
         let mut names = Names::default();
         names.insert(apex.clone(), Node::empty());
-        Zone { apex, key, names, serial: 0, denial_ttl: 0, chain: None }
+        Zone { apex, key, names, serial: 0, denial_ttl: 0, diversions: 0, chain: None }
     }
 
     /// What there is for a name, given as a lower-case uncompressed wire form. Nothing is allocated; a hit costs one hash
-    /// look-up.
+    /// look-up, in a zone with cuts one for each label.
     #[must_use]
     pub fn find<'a>(&'a self, qname: &'a [u8]) -> Found<'a> {
-        if let Some(node) = self.get(qname) {
+        let plain = self.diversions == 0;
+        if plain && let Some(node) = self.get(qname) {
             return Found::Exact(node);
         }
-        if !name::is_at_or_below(qname, self.apex.as_wire()) {
+        let apex = self.apex.as_wire();
+        if !name::is_at_or_below(qname, apex) {
             return Found::Outside;
         }
-        let apex = self.apex.as_wire();
         let (mut closest_encloser, mut next_closer) = (apex, qname);
-        for start in LabelStarts::of(qname).iter().skip(1).rev() {
-            let ancestor = qname.get(start..).unwrap_or_default();
-            if ancestor.len() <= apex.len() {
+        // In a plain zone it is known that the apex exists, and that the name itself does not.
+        let shortest = apex.len() + usize::from(plain);
+        for start in LabelStarts::of(qname).iter().skip(usize::from(plain)).rev() {
+            let name = qname.get(start..).unwrap_or_default();
+            if name.len() < shortest {
                 continue;
             }
-            if self.get(ancestor).is_none() {
-                next_closer = ancestor;
+            let Some(node) = self.get(name) else {
+                next_closer = name;
                 break;
+            };
+            if !plain {
+                // RFC 1034 section 4.3.2 step 3b: what lies below a cut is glue at most. The apex itself is none.
+                if node.is_cut() && name.len() > apex.len() {
+                    return Found::Delegation { cut: name, node };
+                }
+                if node.rrset(RecordType::DNAME).is_some() && name.len() < qname.len() {
+                    return Found::Dname { owner: name, node };
+                }
             }
-            closest_encloser = ancestor;
+            if name.len() == qname.len() {
+                return Found::Exact(node);
+            }
+            closest_encloser = name;
         }
         match self.wildcard_below(closest_encloser) {
             Some(node) => Found::Wildcard { node, closest_encloser, next_closer },
             None => Found::Missing { closest_encloser, next_closer },
         }
+    }
+
+    /// Whether a name, given as a lower-case uncompressed wire form, lies below a cut or a DNAME record. What is stored there
+    /// is glue at most: not signed, without a place in the NSEC3 chain (RFC 4035 section 2.2, RFC 5155 section 7.1).
+    #[must_use]
+    pub fn occludes(&self, name: &[u8]) -> bool {
+        self.diversions > 0
+            && match self.find(name) {
+                Found::Delegation { cut, .. } => cut.len() < name.len(),
+                Found::Dname { .. } => true,
+                _ => false,
+            }
     }
 
     /// The node of a name, given as a lower-case uncompressed wire form.
@@ -201,11 +245,15 @@ impl Zone {
             self.denial_ttl = soa.minimum.min(signed.rrset.ttl);
         }
         if let Some(node) = self.names.get_mut(owner) {
-            Arc::make_mut(node).put(signed);
+            let node = Arc::make_mut(node);
+            let diverted = node.diverts();
+            node.put(signed);
+            self.diversions = self.diversions + u32::from(node.diverts()) - u32::from(diverted);
             return Ok(());
         }
         let mut node = Node::empty();
         node.put(signed);
+        self.diversions += u32::from(node.diverts());
         self.names.insert(owner.clone(), node);
         // The ancestors exist from here on; the first one that did already ends the way, at the latest the apex.
         let mut ancestor = owner.parent();
@@ -230,6 +278,14 @@ impl Zone {
         if rtype == RecordType::SOA && *owner == self.apex {
             (self.serial, self.denial_ttl) = (0, 0);
         }
+        let diverted = self.get(owner.as_wire()).is_some_and(Node::diverts);
+        self.take(owner, rtype);
+        let diverts = self.get(owner.as_wire()).is_some_and(Node::diverts);
+        self.diversions = self.diversions + u32::from(diverts) - u32::from(diverted);
+    }
+
+    /// [`Zone::remove`] for the names alone.
+    fn take(&mut self, owner: &Name, rtype: RecordType) {
         let mut name = owner.clone();
         let mut change: fn(&mut Node, RecordType) = |node, rtype| node.take(rtype);
         while let Some(node) = self.names.get_mut(&name) {
@@ -261,6 +317,17 @@ impl Node {
     #[must_use]
     pub fn rrsets(&self) -> &[SignedRrset] {
         &self.rrsets
+    }
+
+    /// Whether the name is a zone cut: NS records without SOA. What else is stored here, but for DS, is glue.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.rrset(RecordType::NS).is_some() && self.rrset(RecordType::SOA).is_none()
+    }
+
+    /// Whether names below are not this zone's to answer.
+    fn diverts(&self) -> bool {
+        self.is_cut() || self.rrset(RecordType::DNAME).is_some()
     }
 
     /// How many existing names there are one label below.
@@ -356,6 +423,62 @@ mod tests {
         let Found::Wildcard { node, closest_encloser, next_closer } = zone.find(qname.as_wire()) else { panic!() };
         assert!(node.rrsets().is_empty());
         assert_eq!((closest_encloser, next_closer), (name("example.org").as_wire(), name("y.example.org").as_wire()));
+    }
+
+    #[test]
+    fn cuts_and_dnames_divert() {
+        let mut zone = zone();
+        let rdata = || -> Rdata { [0].as_slice().into() };
+        let apex = zone.apex().clone();
+        zone.set(&apex, signed(RecordType::SOA, 300, soa(1, 1))).unwrap();
+        zone.set(&apex, signed(RecordType::NS, 1, rdata())).unwrap();
+        for owner in
+            ["cut.example.org", "a.cut.example.org", "deep.ns.cut.example.org", "to.example.org", "plain.example.org"]
+        {
+            zone.set(&name(owner), signed(RecordType::A, 1, rdata())).unwrap();
+        }
+        assert!(matches!(zone.find(name("a.cut.example.org").as_wire()), Found::Exact(_)));
+        zone.set(&name("cut.example.org"), signed(RecordType::NS, 1, rdata())).unwrap();
+        zone.set(&name("a.cut.example.org"), signed(RecordType::NS, 1, rdata())).unwrap();
+        zone.set(&name("to.example.org"), signed(RecordType::DNAME, 1, rdata())).unwrap();
+        zone.set(&name("x.to.example.org"), signed(RecordType::TXT, 1, rdata())).unwrap();
+        for (owner, occluded) in
+            [("cut.example.org", false), ("a.cut.example.org", true), ("b.c.cut.example.org", true)]
+        {
+            let owner = name(owner);
+            let Found::Delegation { cut, node } = zone.find(owner.as_wire()) else { panic!("{owner}") };
+            assert_eq!(cut, name("cut.example.org").as_wire());
+            assert!(node.is_cut());
+            assert_eq!(zone.occludes(owner.as_wire()), occluded, "{owner}");
+        }
+        for owner in ["x.to.example.org", "a.b.to.example.org"] {
+            let owner = name(owner);
+            assert!(
+                matches!(zone.find(owner.as_wire()), Found::Dname { owner, .. } if owner == name("to.example.org").as_wire())
+            );
+            assert!(zone.occludes(owner.as_wire()));
+        }
+        for owner in ["example.org", "to.example.org", "plain.example.org"] {
+            let owner = name(owner);
+            assert!(matches!(zone.find(owner.as_wire()), Found::Exact(_)), "{owner}");
+            assert!(!zone.occludes(owner.as_wire()));
+        }
+        assert!(matches!(zone.find(name("x.plain.example.org").as_wire()), Found::Missing { .. }));
+        // Removed in any order, nothing diverts any more.
+        zone.remove(&name("cut.example.org"), RecordType::NS);
+        assert!(matches!(zone.find(name("b.a.cut.example.org").as_wire()), Found::Delegation { .. }));
+        zone.remove(&name("a.cut.example.org"), RecordType::NS);
+        zone.remove(&name("a.cut.example.org"), RecordType::A);
+        zone.remove(&name("to.example.org"), RecordType::DNAME);
+        assert_eq!(zone.diversions, 0);
+        // A DNAME at the apex diverts everything below it (RFC 6672 section 2.3).
+        zone.set(&apex, signed(RecordType::DNAME, 1, rdata())).unwrap();
+        assert!(matches!(zone.find(apex.as_wire()), Found::Exact(_)));
+        assert!(matches!(zone.find(name("plain.example.org").as_wire()), Found::Dname { .. }));
+        zone.remove(&apex, RecordType::DNAME);
+        zone.remove(&apex, RecordType::SOA);
+        assert_eq!(zone.diversions, 1, "an apex that is not one yet counts, and does no harm");
+        assert!(matches!(zone.find(name("plain.example.org").as_wire()), Found::Exact(_)));
     }
 
     /// Octets that are no name, in the length of one, are outside: nothing panics.

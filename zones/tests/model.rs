@@ -24,11 +24,20 @@ fn any_name() -> impl Strategy<Value = Name> {
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
-    let rtype = prop::sample::select(vec![RecordType::SMIMEA, RecordType::CERT]);
-    prop_oneof![
-        3 => (any_name(), rtype.clone()).prop_map(|(name, rtype)| Change::Set(name, rtype)),
-        2 => (any_name(), rtype).prop_map(|(name, rtype)| Change::Remove(name, rtype)),
-    ]
+    // NS at the apex would be no cut: the apex of a true zone has SOA, too.
+    let rtype = prop::sample::select(vec![
+        RecordType::SMIMEA,
+        RecordType::CERT,
+        RecordType::SMIMEA,
+        RecordType::NS,
+        RecordType::DNAME,
+    ]);
+    let record = (any_name(), rtype, 0..5);
+    let record =
+        record.prop_filter("NS at the apex", |(owner, rtype, _)| *rtype != RecordType::NS || *owner != name(APEX));
+    record.prop_map(
+        |(owner, rtype, kind)| if kind < 3 { Change::Set(owner, rtype) } else { Change::Remove(owner, rtype) },
+    )
 }
 
 /// Not a true signature: nothing here looks at it.
@@ -73,10 +82,41 @@ fn existing(model: &Model) -> BTreeSet<Name> {
     all
 }
 
+/// The first name on the way from the apex down to `qname` with NS (not the apex) or DNAME (not `qname` itself).
+fn diversion(model: &Model, qname: &Name) -> Option<(Name, RecordType)> {
+    let mut way: Vec<Name> = std::iter::successors(Some(qname.clone()), Name::parent).collect();
+    way.retain(|one| one.is_at_or_below(&name(APEX)));
+    way.into_iter().rev().find_map(|one| {
+        let types = model.get(&one)?;
+        if types.contains(&RecordType::NS) {
+            return Some((one, RecordType::NS));
+        }
+        (types.contains(&RecordType::DNAME) && one != *qname).then_some((one, RecordType::DNAME))
+    })
+}
+
+/// Whether a name belongs to the zone, as a cut or for itself, and so to its chain.
+fn linked(model: &Model, owner: &Name) -> bool {
+    diversion(model, owner).is_none_or(|(at, rtype)| rtype == RecordType::NS && at == *owner)
+}
+
 fn check_find(zone: &Zone, all: &BTreeSet<Name>, model: &Model, qname: &Name) {
     let types = |name: &Name| model.get(name).cloned().unwrap_or_default();
     let node_types =
         |node: &certdir_zones::Node| node.rrsets().iter().map(|one| one.rrset.rtype).collect::<BTreeSet<_>>();
+    assert_eq!(zone.occludes(qname.as_wire()), !linked(model, qname), "{qname}");
+    // RFC 1034 section 4.3.2 step 3b, RFC 6672 section 3.2.
+    if let Some((at, rtype)) = diversion(model, qname) {
+        return match zone.find(qname.as_wire()) {
+            Found::Delegation { cut, node } => {
+                assert_eq!((cut, node_types(node), rtype), (at.as_wire(), types(&at), RecordType::NS));
+            }
+            Found::Dname { owner, node } => {
+                assert_eq!((owner, node_types(node), rtype), (at.as_wire(), types(&at), RecordType::DNAME));
+            }
+            _ => panic!("{qname} is at or below {at}"),
+        };
+    }
     // RFC 4592 section 3.3.1, word for word.
     let mut closest = qname.clone();
     let mut next = qname.clone();
@@ -105,6 +145,7 @@ fn check_find(zone: &Zone, all: &BTreeSet<Name>, model: &Model, qname: &Name) {
             assert_eq!((closest_encloser, next_closer), (closest.as_wire(), next.as_wire()));
         }
         Found::Outside => panic!("{qname} is inside"),
+        Found::Delegation { .. } | Found::Dname { .. } => panic!("nothing diverts {qname}"),
     }
 }
 
@@ -155,7 +196,7 @@ proptest! {
         for change in &changes {
             apply(&mut zone, &mut model, change);
         }
-        let hashes: BTreeSet<Hash> = existing(&model).iter().map(|name| denial::nsec3_hash(name.as_wire())).collect();
+        let hashes: BTreeSet<Hash> = existing(&model).iter().filter(|name| linked(&model, name)).map(|name| denial::nsec3_hash(name.as_wire())).collect();
         let wildcard = |encloser: &[u8]| Name::from_wire(encloser).unwrap().prepend(b"*").unwrap();
         let (denials, matched, covered): (Vec<denial::Denial>, Vec<Name>, Vec<Name>) = match zone.find(qname.as_wire()) {
             Found::Exact(node) => (denial::nodata(qname.as_wire(), node).into(), vec![qname.clone()], vec![]),
@@ -169,7 +210,9 @@ proptest! {
                 vec![Name::from_wire(closest_encloser).unwrap(), wildcard(closest_encloser)],
                 vec![Name::from_wire(next_closer).unwrap(), Name::from_wire(next_closer).unwrap()],
             ),
-            Found::Outside => return Ok(()),
+            // A cut without DS (RFC 5155 section 7.2.7).
+            Found::Delegation { cut, node } => (denial::nodata(cut, node).into(), vec![Name::from_wire(cut).unwrap()], vec![]),
+            Found::Outside | Found::Dname { .. } => return Ok(()),
         };
         let mut left: Vec<&Name> = matched.iter().collect();
         let mut uncovered: Vec<&Name> = covered.iter().collect();
@@ -182,7 +225,10 @@ proptest! {
             // Never over a name that exists.
             prop_assert!(!hashes.iter().any(|hash| covers(from, next, *hash)));
             if let Some(at) = left.iter().position(|name| denial::nsec3_hash(name.as_wire()) == from) {
-                let types = model.get(left[at]).cloned().unwrap_or_default();
+                let mut types = model.get(left[at]).cloned().unwrap_or_default();
+                if types.contains(&RecordType::NS) {
+                    types.retain(|rtype| *rtype == RecordType::NS || *rtype == RecordType::DS);
+                }
                 let rrsig = (!types.is_empty()).then_some(RecordType::RRSIG);
                 prop_assert_eq!(&rdata[26..], denial::type_bitmap(types.into_iter().chain(rrsig)));
                 left.remove(at);
