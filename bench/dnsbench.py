@@ -1,282 +1,219 @@
 #!/usr/bin/env python3
-"""dnsbench.py: start one authoritative server pinned to one core, load it, write a JSON line.
+"""dnsbench.py: every row of the table, server by server, in alternating rounds. Called by run.sh, which prepares what it needs.
 
-  dnsbench.py run certdir|knot|nsd|bind|pdns-lmdb|pdns-sqlite|udpecho|udpserve [--data DIR] [--quick]
-  dnsbench.py load NAME --addr A --port P [--pid PID] [--tls-port P] [--data DIR]   any other server
-     (the server under test must already run and hold the zone made from DIR/certs.pem)
-
-Results are appended to $BENCH_DIR/results.jsonl. Core 0: server, core 1: generator ("pinned");
-"2core": both free on both cores, server with two workers.
+One core serves (0), the other one loads (1); instances named "...2" run unpinned, both on both cores. Each measurement becomes a
+line of JSON in the results file: {"round", "server", "row", ...}. table.py makes the table. Exit code 1 when a right question got a
+wrong answer anywhere, or a server could not be measured.
 """
-import argparse, json, os, re, shutil, signal, socket, statistics, struct, subprocess, sys, time
+import argparse, json, os, re, subprocess, sys, time, urllib.request
+import servers, updates
+from servers import BD, HTTP, LDAP, PORT, TLS, Z, Absent, Server, sh
 
-BD = os.environ.get("BENCH_DIR", "/tmp/bench")
-Z = "bench.example"
-HERE = os.path.dirname(os.path.abspath(__file__))
-PORT, TLSPORT = 5301, 5853
-ENV = dict(os.environ)
+# Which rows each instance is asked for, in this order. (instance, server, workers, cores, rows)
+PINNED = [
+    ("udpecho", ["hit"]),
+    ("udpserve", ["hit"]),
+    ("streamecho", ["tcp"]),
+    ("streamecho-tls", ["dot"]),
+    ("certdir", ["start", "hit", "hit1232", "fit1232", "miss-live", "tcp", "dot", "memory"]),
+    ("certdir-chain", ["miss-chain"]),
+    ("knot", ["start", "hit", "hit1232", "fit1232", "miss-chain", "tcp", "memory"]),
+    ("nsd", ["start", "hit", "hit1232", "fit1232", "miss-chain", "tcp", "dot", "memory"]),
+    ("bind", ["start", "hit", "hit1232", "fit1232", "miss-chain", "tcp", "dot", "memory"]),
+    ("pdns", ["hit-cold", "hit", "tcp-cold", "tcp", "memory"]),
+    ("pdns-narrow", ["miss-live"]),
+    ("signrate", ["miss-live"]),
+]
+UNPINNED = [(s, ["hit2"]) for s in ("certdir", "knot", "nsd", "bind", "pdns")]
+UPDATED = [(s, ["update"]) for s in ("certdir", "bind", "knot")]
+MILLION = [("certdir", ["start", "hit", "miss-live", "memory"]), ("knot", ["start", "hit", "miss-chain", "memory"])]
 
-def sh(cmd, **k): return subprocess.run(cmd, shell=True, text=True, capture_output=True, **k)
 
-def query(name, qtype, port, addr="127.0.0.1", timeout=0.25, do=True, edns=4096):
-    p = struct.pack(">HHHHHH", 4660, 0, 1, 0, 0, 1)
-    for l in name.rstrip(".").split("."): p += bytes([len(l)]) + l.encode()
-    p += b"\0" + struct.pack(">HH", qtype, 1) + b"\0" + struct.pack(">HHIH", 41, edns, 0x8000 if do else 0, 0)
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(timeout)
-    try:
-        s.sendto(p, (addr, port)); return s.recv(65535)
-    except OSError: return None
-    finally: s.close()
+class Run:
+    def __init__(self, options):
+        self.o, self.data, self.failures, self.round = options, options.data, [], 0
+        self.out = open(options.out, "a")
+        users = [l.split("\t", 4)[2] for l in open(f"{self.data}/users.tsv")]
+        self.large = users.count("r") / len(users)  # the share of certificates whose answer is longer than 1232 octets
 
-def good(r): return r and r[3] & 15 == 0 and struct.unpack(">H", r[6:8])[0] > 0
+    def wants(self, rows):
+        return [r for r in rows if not self.o.only or re.fullmatch(self.o.only, r)]
 
-def rss(pids):
-    t = 0
-    for p in pids:
+    def line(self, server, row, **figures):
+        wrong = figures.get("wrong", 0)
+        if wrong: self.fail(f"{server} {row}: {wrong} wrong answers of {figures.get('got')}")
+        text = json.dumps({"round": self.round, "server": server, "row": row, **figures})
+        self.out.write(text + "\n"); self.out.flush()
+        print(text if len(text) < 400 else text[:397] + "...", flush=True)
+
+    def fail(self, why):
+        self.failures.append(why); print("FAILED:", why, flush=True)
+        self.out.write(json.dumps({"round": self.round, "row": "failed", "why": why}) + "\n")
+
+    # ---- load generators
+
+    def load(self, server, command, cpus="1"):
+        """Runs a generator; its figures, and the share of a core the server used meanwhile."""
+        before = server.cpu()
+        r = sh(f"taskset -c {cpus} {command}")
+        try: figures = json.loads(r.stdout)
+        except ValueError: raise RuntimeError(f"{command}: {(r.stdout + r.stderr)[-300:]}")
+        server.alive()
+        if not figures["got"]: raise RuntimeError(f"{command}: no answer at all")
+        figures["srv_cpu"] = round((server.cpu() - before) / figures["secs"], 3)
+        return figures
+
+    def udp(self, server, queries="hit", expect="hit", more="", secs=None, cpus="1"):
+        return self.load(server, f"{BD}/bin/udpblast -p {PORT} -d {self.data}/q-{queries}.txt -l {secs or self.o.secs} -e {expect} {more}", cpus)
+
+    def stream(self, server, port, more="", secs=None):
+        return self.load(server, f"{BD}/bin/streamblast -p {port} -d {self.data}/q-hit.txt -l {secs or self.o.secs} -e hit -c 8 {more}")
+
+    def dnsperf(self, server, mode, port, secs=2):
+        before = server.cpu()
+        o = sh(f"taskset -c 1 dnsperf -s 127.0.0.1 -p {port} -d {self.data}/q-hit.txt -l {secs} -e -D -m {mode} -c 8 -q 200 -T 1 -t 1").stdout
+        g = lambda r: float((re.search(r, o) or [0, "0"])[1])
+        codes = (re.search(r"Response codes:\s+(.*)", o) or ["", "?"])[1]
+        return {"qps": round(g(r"Queries per second:\s+([\d.]+)")), "lost": int(g(r"Queries lost:\s+(\d+)")), "rcodes": codes,
+                "srv_cpu": round((server.cpu() - before) / secs, 3), "wrong": 0 if re.fullmatch(r"NOERROR \d+ \(100.00%\)", codes.strip()) else 1}
+
+    # ---- one row each: figures of a server that runs and is warm
+
+    def row(self, server, row):
+        name = server.name
+        if row == "hit": return self.udp(server, expect="any" if name == "udpecho" else "hit")
+        if row == "hit-cold": return self.udp(server)
+        if row == "hit2": return self.udp(server, more="-c 32", cpus="0-1")
+        if row == "fit1232": return self.udp(server, "fit", more="-b 1232")
+        if row == "hit1232":
+            f = self.udp(server, more="-b 1232 -t")
+            # only answers that cannot fit may be truncated; which names are asked is random
+            if f["tc"] > f["got"] * (self.large + 0.02): f["wrong"] += round(f["tc"] - f["got"] * self.large)
+            return f
+        if row in ("miss-chain", "miss-live"): return self.udp(server, "miss", "miss", "-r")
+        if row in ("tcp", "tcp-cold"): return self.stream(server, PORT)
+        if row == "dot": return self.stream(server, TLS, "-T")
+        if row == "memory":
+            if name == "certdir": self.touch_other_views()
+            return {"mib": server.pss()}
+        raise KeyError(row)
+
+    def touch_other_views(self):
+        """LDAP and HTTP answer as well, so that what they build lazily is counted."""
+        mail = open(f"{self.data}/users.tsv").readline().split("\t")[0]
+        found = sh(f"ldapsearch -x -LLL -H ldap://127.0.0.1:{LDAP} -b dc=bench,dc=example '(mail={mail})' 'userCertificate;binary'").stdout
+        if "userCertificate" not in found: raise RuntimeError("LDAP did not answer with the certificate")
+        urllib.request.urlopen(f"http://127.0.0.1:{HTTP}/healthz", timeout=5).read()
+
+    # ---- instances
+
+    def begin(self, server):
+        """Starts the server. For those that answer with records: the time to the first right answer and the rate in each tenth of a
+        second from there, by a generator that waits for it (which also warms it)."""
+        if server.name.startswith("streamecho"):
+            server.start(); time.sleep(0.3); server.alive()
+            return None
+        secs = self.o.start_secs if server.name.split("-")[0] in ("certdir", "knot", "nsd", "bind") else 0.5
+        blaster = subprocess.Popen(f"exec taskset -c {'1' if server.cpus == '0' else '0-1'} {BD}/bin/udpblast -p {PORT} -d {self.data}/q-hit.txt -l {secs} -w "
+                                   f"-e {'any' if server.name == 'udpecho' else 'hit'}", shell=True, text=True, stdout=subprocess.PIPE)
         try:
-            for l in open(f"/proc/{p}/smaps_rollup"):
-                if l.startswith("Pss:"): t += int(l.split()[1])
-        except OSError: pass
-    return t // 1024
+            if blaster.stdout.readline() != "ready\n": raise RuntimeError("udpblast did not get ready")
+            began = server.start()
+            while True:
+                try: blaster.wait(0.5); break
+                except subprocess.TimeoutExpired: server.alive()
+            figures = json.loads(blaster.stdout.read())
+        finally:
+            if blaster.poll() is None: blaster.kill(); blaster.wait()
+        return {"first_s": round(figures["first"] - began, 3), **{k: figures[k] for k in ("rates", "wrong", "got")}}
 
-def tree(pid):
-    out = [pid]
-    for c in sh(f"pgrep -P {pid}").stdout.split(): out += tree(int(c))
-    return out
+    def instance(self, name, rows, workers=1, cpus="0"):
+        rows = self.wants(rows)
+        if not rows or (self.o.servers and name.split("-")[0] not in self.o.servers): return
+        if name == "signrate": return self.signrate()
+        server = None
+        try:
+            server = Server(name, self.data, workers, cpus)
+            start = self.begin(server)
+            rate = None
+            for row in rows:
+                if row in ("start", "memory"): continue
+                if name == "pdns" and row in ("hit", "hit2"): self.udp(server, secs=self.o.warm_secs, cpus="1" if cpus == "0" else "0-1")
+                if name == "pdns" and row == "tcp": self.stream(server, PORT, secs=self.o.warm_secs)
+                figures = self.row(server, row)
+                if row == "hit": rate = figures["qps"]
+                self.line(name, row, **figures)
+            if self.o.cross_check and self.round == 0 and cpus == "0" and name in ("certdir", "knot", "nsd", "bind"):
+                for row, mode, port in (("hit", "udp", PORT), ("tcp", "tcp", PORT), ("dot", "dot", TLS)):
+                    if row in rows: self.line(name, row + "-dnsperf", **self.dnsperf(server, mode, port))
+            if "start" in rows:
+                rates = start.pop("rates")
+                steady = rate or sorted(rates[len(rates) // 2:])[len(rates) // 4]
+                full = next((i for i, r in enumerate(rates) if r >= 0.9 * steady), None)
+                self.line(name, "start", **start, full_s=None if full is None else round(start["first_s"] + full / 10, 1), steady=steady, rates=rates)
+            if "memory" in rows: self.line(name, "memory", **self.row(server, "memory"))
+        except Absent as e:
+            print(f"{name} left out: {e}", flush=True)
+            if self.round == 0: self.out.write(json.dumps({"row": "left-out", "server": name, "why": str(e)}) + "\n")
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+            self.fail(f"{name}: {e}")
+        finally:
+            if server: server.stop()
 
-def cpu(pids):
-    t = 0
-    for p in pids:
-        try: f = open(f"/proc/{p}/stat").read().rsplit(")", 1)[1].split(); t += int(f[11]) + int(f[12])
-        except OSError: pass
-    return t / os.sysconf("SC_CLK_TCK")
+    def signrate(self):
+        """The base of the bar for misses that are signed on the fly: P-256 signatures a second on the server's core."""
+        ring = float(sh(f"taskset -c 0 {BD}/bin/signrate 1").stdout or 0)
+        o = sh("taskset -c 0 openssl speed -seconds 1 ecdsap256").stdout
+        openssl = float((re.search(r"nistp256\)\s+\S+\s+\S+\s+([\d.]+)", o) or [0, 0])[1])
+        self.line("signrate", "miss-live", qps=round(max(ring, openssl)), ring=ring, openssl=openssl)
 
-# ---- servers: each returns (command, workdir); zone file = data/bench.example.zone.signed
-def conf_knot(d, data, workers):
-    open(f"{d}/knot.conf", "w").write(f"""
-server:
-    rundir: "{d}"
-    listen: 127.0.0.1@{PORT}
-    udp-workers: {workers}
-    tcp-workers: {workers}
-    background-workers: {workers}
-    udp-max-payload: 4096
-    tcp-idle-timeout: 60
-log:
-  - target: stderr
-    any: warning
-database:
-    storage: "{d}"
-template:
-  - id: default
-    storage: "{d}"
-    zonefile-load: whole
-    semantic-checks: off
-    journal-content: none
-    zonefile-sync: -1
-zone:
-  - domain: {Z}
-    file: "{data}/{Z}.zone.signed"
-""")
-    return ["knotd", "-c", f"{d}/knot.conf"]
+    def update(self, name, rows):
+        if not self.wants(rows) or (self.o.servers and name not in self.o.servers) or self.round >= self.o.update_rounds: return
+        try: self.line(name, "update", **updates.measure(name, self.data, self.o.updates))
+        except Absent as e: print(f"{name} left out: {e}", flush=True)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e: self.fail(f"{name} update: {e}")
 
-def conf_nsd(d, data, workers):
-    open(f"{d}/nsd.conf", "w").write(f"""
-server:
-    ip-address: 127.0.0.1@{PORT}
-    ip-address: 127.0.0.1@{TLSPORT}
-    tls-port: {TLSPORT}
-    tls-service-key: "{BD}/tls/key.pem"
-    tls-service-pem: "{BD}/tls/cert.pem"
-    server-count: {workers}
-    ipv4-edns-size: 4096
-    rrl-ratelimit: 0
-    tcp-count: 1000
-    tcp-query-count: 0
-    minimal-responses: yes
-    username: ""
-    chroot: ""
-    zonesdir: "{d}"
-    database: ""
-    zonelistfile: "{d}/zone.list"
-    xfrdfile: "{d}/xfrd.state"
-    xfrdir: "{d}"
-    pidfile: ""
-    logfile: "{d}/log"
-    verbosity: 0
-remote-control:
-    control-enable: no
-zone:
-    name: {Z}
-    zonefile: "{data}/{Z}.zone.signed"
-""")
-    return ["nsd", "-d", "-c", f"{d}/nsd.conf"]
+    def everything(self):
+        plan = [(n, r, 1, "0") for n, r in (MILLION if self.o.million else PINNED)]
+        if not self.o.million: plan += [(n, r, 2, "0-1") for n, r in UNPINNED]
+        for self.round in range(self.o.rounds):
+            # every second round goes backwards, so that a machine that gets slower or faster treats all alike
+            for name, rows, workers, cpus in plan if self.round % 2 == 0 else plan[::-1]: self.instance(name, rows, workers, cpus)
+            for name, rows in UPDATED[:1] if self.o.million else UPDATED: self.update(name, rows)
 
-def conf_bind(d, data, workers):
-    open(f"{d}/named.conf", "w").write(f"""
-tls t {{ key-file "{BD}/tls/key.pem"; cert-file "{BD}/tls/cert.pem"; }};
-options {{
-    directory "{d}"; pid-file none; session-keyfile "{d}/session.key"; managed-keys-directory "{d}";
-    listen-on port {PORT} {{ 127.0.0.1; }};
-    listen-on port {TLSPORT} tls t {{ 127.0.0.1; }};
-    listen-on-v6 {{ none; }};
-    recursion no; max-udp-size 4096; edns-udp-size 4096; minimal-responses yes; querylog no; tcp-clients 1000;
-    dnssec-validation no; notify no; check-names primary ignore; zone-statistics none; allow-transfer {{ any; }};
-}};
-controls {{ }};
-zone "{Z}" {{ type primary; file "{data}/{Z}.zone.signed"; }};
-""")
-    return ["named", "-g", "-n", str(workers), "-c", f"{d}/named.conf", "-d", "0"]
-
-def conf_pdns(kind):
-    def f(d, data, workers):
-        back = (f"launch=lmdb\nlmdb-filename={BD}/pdns-lmdb/pdns.lmdb\nlmdb-map-size=8000\n" if kind == "lmdb"
-                else f"launch=gsqlite3\ngsqlite3-database={BD}/pdns-sqlite/pdns.sqlite3\ngsqlite3-dnssec=yes\ngsqlite3-pragma-journal-mode=WAL\n")
-        open(f"{d}/pdns.conf", "w").write(back + f"""
-local-address=127.0.0.1
-local-port={PORT}
-receiver-threads={workers}
-distributor-threads=1
-signing-threads={workers}
-udp-truncation-threshold=4096
-socket-dir={d}
-daemon=no
-guardian=no
-loglevel=3
-api=yes
-api-key=bench
-webserver=yes
-webserver-port=5381
-webserver-address=127.0.0.1
-edns-subnet-processing=no
-version-string=anonymous
-max-tcp-connections=1000
-max-tcp-connections-per-client=0
-max-tcp-transactions-per-conn=0
-zone-cache-refresh-interval=300
-security-poll-suffix=
-""" + ("cache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\n" if os.environ.get("PDNS_NOCACHE") else ""))
-        return ["pdns_server", f"--config-dir={d}"]
-    return f
-
-CERTDIR = os.environ.get("CERTDIR", os.path.join(HERE, "..", "target", "release", "certdir"))
-
-def certdir_data(data):
-    """A data folder with the population published; made once."""
-    d = f"{data}/certdir"
-    if not os.path.exists(d):
-        subprocess.run([CERTDIR, "--data", d, "domain", "add", Z, "--hosting", "smimecert", "--ttl", "3600"], check=True, stdout=subprocess.DEVNULL)
-        t = time.time()
-        subprocess.run([CERTDIR, "--data", d, "publish", f"{data}/certs.pem"], check=True, stdout=subprocess.DEVNULL)
-        print(f"published in {time.time() - t:.1f} s", flush=True)
-    return d
-
-def conf_certdir(d, data, workers):
-    return [CERTDIR, "--data", certdir_data(data), "serve", "--dns", f"127.0.0.1:{PORT}", "--dns-workers", str(workers),
-            "--udp-payload", "4096", "--ldap", "127.0.0.1:5390", "--http", "127.0.0.1:5380",
-            "--lookups-per-second", "1000000", "--lookups-burst", "1000000"]
-
-def conf_udpserve(d, data, workers): return [f"{BD}/bin/udpserve", str(PORT), f"{data}/users.tsv"]
-def conf_udpecho(d, data, workers): return [f"{BD}/bin/udpecho", str(PORT), "1399"]
-
-SERVERS = {"knot": (conf_knot, "udp tcp"), "nsd": (conf_nsd, "udp tcp dot"), "bind": (conf_bind, "udp tcp dot"),
-           "pdns-lmdb": (conf_pdns("lmdb"), "udp tcp"), "pdns-sqlite": (conf_pdns("sqlite"), "udp tcp"),
-           "certdir": (conf_certdir, "udp tcp"), "udpecho": (conf_udpecho, "udp"), "udpserve": (conf_udpserve, "udp")}
-
-def start(name, data, workers, cpus):
-    d = f"{BD}/run/{name}"; shutil.rmtree(d, ignore_errors=True); os.makedirs(d)
-    cmd = SERVERS[name][0](d, data, workers)
-    t = time.time()
-    p = subprocess.Popen(["taskset", "-c", cpus] + cmd, stdout=open(f"{d}/out", "w"), stderr=subprocess.STDOUT)
-    own = open(f"{data}/users.tsv").readline().split("\t")[1]
-    while time.time() - t < 600:
-        if p.poll() is not None: sys.exit(f"{name} ended: " + open(f"{d}/out").read()[-2000:])
-        r = query(own, 53, PORT)
-        if good(r) or (name == "udpecho" and r): break
-        time.sleep(0.05)
-    else: sys.exit("no answer")
-    return p, time.time() - t, len(r)
-
-def stop(p):
-    for q in reversed(tree(p.pid)):
-        try: os.kill(q, signal.SIGTERM)
-        except OSError: pass
-    try: p.wait(20)
-    except subprocess.TimeoutExpired:
-        for q in reversed(tree(p.pid)):
-            try: os.kill(q, signal.SIGKILL)
-            except OSError: pass
-        p.wait(10)
-    time.sleep(0.5)
-
-def dnsperf(addr, port, q, secs, mode="udp", cpus="1", conns=8, win=200, extra=""):
-    o = sh(f"taskset -c {cpus} dnsperf -s {addr} -p {port} -d {q} -l {secs} -e -D -m {mode} -c {conns} -q {win} -T 1 -t 1 {extra}").stdout
-    g = lambda r: (re.search(r, o) or [0, "0"])[1]
-    return {"secs": float(g(r"Run time \(s\):\s+([\d.]+)")) or secs, "qps": float(g(r"Queries per second:\s+([\d.]+)")), "lat_avg_us": float(g(r"Average Latency \(s\):\s+([\d.]+)")) * 1e6,
-            "lost": int(g(r"Queries lost:\s+(\d+)")), "rcodes": (re.search(r"Response codes:\s+(.*)", o) or ["", ""])[1],
-            "resp_size": float(g(r"response (\d+)"))}
-
-def blast(addr, port, q, secs, edns=4096, cpus="1", conns=4, win=200):
-    o = sh(f"taskset -c {cpus} {BD}/bin/udpblast -s {addr} -p {port} -d {q} -l {secs} -b {edns} -c {conns} -q {win}")
-    try: return {"secs": secs, **json.loads(o.stdout)}
-    except ValueError: return {"qps": 0, "lat_avg_us": 0, "err": o.stderr[-200:]}
-
-def med(name, what, fn, pids, reps, out):
-    rs = []
-    for _ in range(reps):
-        c0, t0 = cpu(pids), time.time(); r = fn(); el = time.time() - t0
-        # CPU over the time under load only (not the generator's start, nor its wait for lost answers)
-        r["srv_cpu"] = round((cpu(pids) - c0) / r.pop("secs", el), 3)
-        rs.append(r)
-    q = statistics.median(r["qps"] for r in rs)
-    m = min(rs, key=lambda r: abs(r["qps"] - q))
-    line = {"server": name, "what": what, "qps": round(q), "all": [round(r["qps"]) for r in rs], "rss_mb": rss(pids), **{k: v for k, v in m.items() if k != "qps"}}
-    print(json.dumps(line), flush=True); out.write(json.dumps(line) + "\n"); out.flush()
-
-def matrix(name, addr, port, tlsport, pids, data, modes, secs, out, cpus="1", tag="pinned", only=None):
-    q = lambda x: f"{data}/q-{x}.txt"
-    M = [("udp-hit dnsperf", lambda: dnsperf(addr, port, q("hit"), secs, cpus=cpus), "udp"),
-         ("udp-hit blast", lambda: blast(addr, port, q("hit"), secs * 0.4, cpus=cpus), "udp"),
-         ("udp-hit-1232 blast", lambda: blast(addr, port, q("hit"), secs * 0.4, 1232, cpus=cpus), "udp"),
-         ("tcp-hit dnsperf", lambda: dnsperf(addr, port, q("hit"), secs * 0.4, "tcp", cpus, 8, 200), "tcp"),
-         ("dot-hit dnsperf", lambda: dnsperf(addr, tlsport, q("hit"), secs * 0.4, "dot", cpus, 8, 200), "dot"),
-         ("udp-miss dnsperf", lambda: dnsperf(addr, port, q("miss"), secs * 0.4, cpus=cpus), "udp"),
-         ("udp-miss blast", lambda: blast(addr, port, q("miss"), secs * 0.4, cpus=cpus), "udp"),
-         ("udp-mix dnsperf", lambda: dnsperf(addr, port, q("mix"), secs * 0.4, cpus=cpus), "udp"),
-         ("udp-mix blast", lambda: blast(addr, port, q("mix"), secs * 0.4, cpus=cpus), "udp")]
-    for what, fn, mode in M:
-        if mode not in modes.split(): continue
-        if only and not re.search(only, what): continue
-        med(name, f"{tag} {what}", fn, pids, 3, out)
 
 def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("cmd", choices=["run", "load"]); ap.add_argument("name")
-    ap.add_argument("--data", default=f"{BD}/d100k"); ap.add_argument("--secs", type=float, default=10)
-    ap.add_argument("--addr", default="127.0.0.1"); ap.add_argument("--port", type=int, default=53)
-    ap.add_argument("--tls-port", type=int, default=0); ap.add_argument("--pid", type=int, default=0)
-    ap.add_argument("--only"); ap.add_argument("--skip2", action="store_true"); ap.add_argument("--tag", default="")
-    a = ap.parse_args()
-    out = open(f"{BD}/results.jsonl", "a")
-    if a.cmd == "load":
-        matrix(a.name, a.addr, a.port, a.tls_port, tree(a.pid) if a.pid else [], a.data,
-               "udp tcp" + (" dot" if a.tls_port else ""), a.secs, out, only=a.only); return
-    if not os.path.exists(f"{BD}/tls/cert.pem"):
-        os.makedirs(f"{BD}/tls", exist_ok=True)
-        sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {BD}/tls/key.pem -out {BD}/tls/cert.pem -days 3650 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1")
-    nm = a.name + a.tag
-    p, t, n = start(a.name, a.data, 1, "0")
-    pids = tree(p.pid)
-    line = {"server": nm, "what": "load", "seconds_to_first_answer": round(t, 2), "first_answer_bytes": n, "rss_mb": rss(pids)}
-    print(json.dumps(line), flush=True); out.write(json.dumps(line) + "\n")
-    try: matrix(nm, "127.0.0.1", PORT, TLSPORT, pids, a.data, SERVERS[a.name][1], a.secs, out, only=a.only)
-    finally: stop(p)
-    if not a.skip2:
-        p, t, n = start(a.name, a.data, 2, "0-1")
-        try:
-            pids = tree(p.pid)
-            if not a.only: matrix(nm, "127.0.0.1", PORT, TLSPORT, pids, a.data, SERVERS[a.name][1], a.secs, out, "0-1", "2core", "udp-hit (dnsperf|blast)")
-            else: matrix(nm, "127.0.0.1", PORT, TLSPORT, pids, a.data, SERVERS[a.name][1], a.secs, out, "0-1", "2core", a.only)
-        finally: stop(p)
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--data", required=True); ap.add_argument("--out", required=True, help="results file, JSON lines")
+    ap.add_argument("--million", action="store_true", help="the rows for the large population")
+    ap.add_argument("--quick", action="store_true", help="2 rounds of 1 s, no dnsperf")
+    ap.add_argument("--only", help="only these rows: a regular expression that matches the whole name (hit, hit1232, ...)")
+    ap.add_argument("--servers", type=lambda s: s.split(","), help="only these, by comma")
+    ap.add_argument("--rounds", type=int); ap.add_argument("--secs", type=float, help="length of a measurement")
+    ap.add_argument("--keep-data", action="store_true", help="use certdir's data folders as they are")
+    o = ap.parse_args()
+    o.rounds = o.rounds or (2 if o.quick else 3 if o.million else 5)
+    o.secs = o.secs or (1 if o.quick else 3)
+    o.start_secs = 1.5 if o.quick else 3
+    o.warm_secs = 4 if o.quick else 6
+    o.updates, o.update_rounds = (100, 1) if o.quick else (500, 3)
+    o.cross_check = not o.quick
+    servers.KEEP_DATA = o.keep_data
+    os.sched_setaffinity(0, {1})  # this program, too, stays off the server's core
+    run = Run(o)
+    lscpu = lambda k: (re.search(rf"^{k}:\s*(.*)", sh("LC_ALL=C lscpu").stdout, re.M) or ["", "?"])[1]
+    run.out.write(json.dumps({"row": "about", "date": time.strftime("%Y-%m-%d %H:%M"), "cpu": lscpu("Model name"), "cores": os.cpu_count(), "kernel": os.uname().release,
+                              "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30), "load_before": os.getloadavg()[0], "data": os.path.basename(o.data),
+                              "certificates": sum(1 for _ in open(f"{o.data}/users.tsv")), "large_share": run.large, "rounds": o.rounds, "secs": o.secs,
+                              "million": o.million, "versions": servers.versions(), "settings_missing": servers.missing_settings()}) + "\n")
+    if os.getloadavg()[0] > 0.5: print(f"warning: load average {os.getloadavg()[0]:.2f}: other work has the cores, the figures will be low", flush=True)
+    if servers.missing_settings(): print("this certdir has no", " ".join(servers.missing_settings()), flush=True)
+    began = time.time()
+    run.everything()
+    run.out.write(json.dumps({"row": "end", "took_s": round(time.time() - began), "failures": len(run.failures)}) + "\n"); run.out.close()
+    for f in run.failures: print("FAILED:", f)
+    sys.exit(1 if run.failures else 0)
 
-if __name__ == "__main__": main()
+
+if __name__ == "__main__":
+    main()
