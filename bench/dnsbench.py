@@ -50,6 +50,10 @@ class Run:
         self.failures.append(why); print("FAILED:", why, flush=True)
         self.out.write(json.dumps({"round": self.round, "row": "failed", "why": why}) + "\n")
 
+    def left_out(self, server, row, why):
+        print(f"{server} {row} left out: {why}", flush=True)
+        if self.round == 0: self.out.write(json.dumps({"row": "left-out", "server": server, "rows": row, "why": str(why)}) + "\n")
+
     # ---- load generators
 
     def load(self, server, command, cpus="1"):
@@ -92,6 +96,7 @@ class Run:
             return f
         if row in ("miss-chain", "miss-live"): return self.udp(server, "miss", "miss", "-r")
         if row in ("tcp", "tcp-cold"): return self.stream(server, PORT)
+        if row == "dot" and name == "certdir" and "--dot" not in server.command: raise Absent("certdir serve has no --dot")
         if row == "dot": return self.stream(server, TLS, "-T")
         if row == "memory":
             if name == "certdir": self.touch_other_views()
@@ -140,21 +145,21 @@ class Run:
                 if row in ("start", "memory"): continue
                 if name == "pdns" and row in ("hit", "hit2"): self.udp(server, secs=self.o.warm_secs, cpus="1" if cpus == "0" else "0-1")
                 if name == "pdns" and row == "tcp": self.stream(server, PORT, secs=self.o.warm_secs)
-                figures = self.row(server, row)
+                try: figures = self.row(server, row)
+                except Absent as e: self.left_out(name, row, e); continue
                 if row == "hit": rate = figures["qps"]
                 self.line(name, row, **figures)
             if self.o.cross_check and self.round == 0 and cpus == "0" and name in ("certdir", "knot", "nsd", "bind"):
                 for row, mode, port in (("hit", "udp", PORT), ("tcp", "tcp", PORT), ("dot", "dot", TLS)):
-                    if row in rows: self.line(name, row + "-dnsperf", **self.dnsperf(server, mode, port))
+                    if row in rows and (row != "dot" or name != "certdir" or "--dot" in server.command): self.line(name, row + "-dnsperf", **self.dnsperf(server, mode, port))
             if "start" in rows:
-                rates = start.pop("rates")
+                rates = start["rates"]
+                # the rate of the same round's row; without it what the generator saw in its second half
                 steady = rate or sorted(rates[len(rates) // 2:])[len(rates) // 4]
-                full = next((i for i, r in enumerate(rates) if r >= 0.9 * steady), None)
-                self.line(name, "start", **start, full_s=None if full is None else round(start["first_s"] + full / 10, 1), steady=steady, rates=rates)
+                full = next((i for i, r in enumerate(rates) if r >= 0.9 * steady), len(rates))
+                self.line(name, "start", **start, full_s=round(start["first_s"] + full / 10, 2), full_seen=full < len(rates), steady=steady)
             if "memory" in rows: self.line(name, "memory", **self.row(server, "memory"))
-        except Absent as e:
-            print(f"{name} left out: {e}", flush=True)
-            if self.round == 0: self.out.write(json.dumps({"row": "left-out", "server": name, "why": str(e)}) + "\n")
+        except Absent as e: self.left_out(name, ", ".join(rows), e)
         except (RuntimeError, OSError, subprocess.SubprocessError) as e:
             self.fail(f"{name}: {e}")
         finally:
@@ -170,7 +175,7 @@ class Run:
     def update(self, name, rows):
         if not self.wants(rows) or (self.o.servers and name not in self.o.servers) or self.round >= self.o.update_rounds: return
         try: self.line(name, "update", **updates.measure(name, self.data, self.o.updates))
-        except Absent as e: print(f"{name} left out: {e}", flush=True)
+        except Absent as e: self.left_out(name, "update", e)
         except (RuntimeError, OSError, subprocess.SubprocessError) as e: self.fail(f"{name} update: {e}")
 
     def everything(self):

@@ -14,6 +14,9 @@ Z = "bench.example"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
+ALL_CORES = ["taskset", "-c", f"0-{os.cpu_count() - 1}"]  # for preparations: the harness itself stays on one core
+
+
 class Absent(Exception):
     """The server cannot do what a row asks."""
 
@@ -155,7 +158,7 @@ security-poll-suffix=
 def pdns_database(folder, data, narrow):
     shutil.rmtree(folder, ignore_errors=True); os.makedirs(folder)
     open(f"{folder}/pdns.conf", "w").write(f"launch=lmdb\nlmdb-filename={folder}/pdns.lmdb\nlmdb-map-size=8000\n")
-    util = f"pdnsutil --config-dir={folder} "
+    util = f"{' '.join(ALL_CORES)} pdnsutil --config-dir={folder} "
     print(f"loading PowerDNS{' (narrow)' if narrow else ''} ...", flush=True)
     for step in [f"load-zone {Z} {data}/{Z}.zone", f"secure-zone {Z}", f"set-nsec3 {Z} '1 0 0 -'{' narrow' if narrow else ''}", f"rectify-zone {Z}"]:
         r = sh(util + step)
@@ -197,7 +200,7 @@ def certdir_data(data, denial=None):
     fresh = os.path.exists(stamp) and open(stamp).read() == certdir_stamp() and time.time() - os.path.getmtime(stamp) < 86400
     if os.path.exists(d) and (fresh or KEEP_DATA): return d
     shutil.rmtree(d, ignore_errors=True)
-    run = lambda *a: subprocess.run([CERTDIR, "--data", d, *a], check=True, stdout=subprocess.DEVNULL)
+    run = lambda *a: subprocess.run([*ALL_CORES, CERTDIR, "--data", d, *a], check=True, stdout=subprocess.DEVNULL)
     run("domain", "add", Z, "--hosting", "smimecert", "--ttl", "3600", *(["--denial", denial] if denial else []))
     print(f"publishing into {d} ...", flush=True)
     t = time.time()
@@ -330,4 +333,4 @@ def versions():
     """Name and version of each program measured."""
     first = lambda c: ((lambda r: (r.stdout + r.stderr).strip().splitlines() or ["?"])(sh(c)))[0]
     return {"certdir": first(f"{CERTDIR} --version"), "knot": first("knotd --version"), "nsd": first("nsd -v"), "bind": first("named -V"),
-            "pdns": first("dpkg-query -W -f '${Version}' pdns-server"), "dnsperf": first("dnsperf -h 2>&1 | head -1"), "openssl": first("openssl version")}
+            "pdns": "PowerDNS " + first("dpkg-query -W -f '${Version}' pdns-server"), "dnsperf": "dnsperf " + first("dpkg-query -W -f '${Version}' dnsperf"), "openssl": first("openssl version")}

@@ -98,8 +98,8 @@ static inline int skip_name(const unsigned char *p, int n, int i) {
 }
 
 // Is p[0..n) a right answer to the query q (of which the question is compared octet by octet)?
-// hit:  NOERROR, AA, not truncated, at least two records (the RRset and its signature), the first one of the type asked for,
-//       with a DER certificate of at least 400 octets as RDATA that ends within the message.
+// hit:  NOERROR, AA, not truncated, the answer section whole, with a signature and a record of the type asked for, and every such
+//       record with a DER certificate of at least 400 octets in it.
 //       A truncated answer is right where the caller allows it (a small EDNS size): it carries nothing, and is counted apart.
 // miss: NXDOMAIN, AA, no answer, and in the authority section SOA and two proofs at least, each signed: six records, 500 octets.
 static inline int right(enum expect e, int allow_tc, const unsigned char *p, int n, const unsigned char *q, int qlen) {
@@ -110,12 +110,21 @@ static inline int right(enum expect e, int allow_tc, const unsigned char *p, int
   if (e == MISS) return rcode == 3 && !tc && an == 0 && ns >= 6 && n >= 500;
   if (rcode) return 0;
   if (tc) return allow_tc && an == 0;
-  if (an < 2) return 0;
-  int i = skip_name(p, n, qend);
-  if (i + 10 > n || p[i] != q[qend - 4] || p[i + 1] != q[qend - 3]) return 0;
-  int rdlength = p[i + 8] << 8 | p[i + 9], der = q[qend - 3] == 37 ? 5 : 3; // octets before the certificate: CERT 5, SMIMEA 3
-  i += 10;
-  return rdlength >= 400 && i + rdlength <= n && p[i + der] == 0x30 && p[i + der + 1] == 0x82;
+  int found = 0, signature = 0;
+  for (int i = qend; an > 0; an--) { // PowerDNS changes the order of the records
+    i = skip_name(p, n, i);
+    if (i + 10 > n) return 0;
+    int type = p[i] << 8 | p[i + 1], rdlength = p[i + 8] << 8 | p[i + 9];
+    i += 10;
+    if (i + rdlength > n) return 0;
+    if (type == (q[qend - 4] << 8 | q[qend - 3])) {
+      int der = type == 37 ? 5 : 3; // octets before the certificate: CERT 5, SMIMEA 3
+      if (rdlength < 400 || p[i + der] != 0x30 || p[i + der + 1] != 0x82) return 0;
+      found = 1;
+    } else if (type == 46) signature = 1;
+    i += rdlength;
+  }
+  return found && signature;
 }
 
 // Counts one answer and judges it.
