@@ -30,6 +30,8 @@ impl Rcode {
     pub const NOTIMP: Rcode = Rcode(4);
     /// The name is not in a zone served here.
     pub const REFUSED: Rcode = Rcode(5);
+    /// A name that a DNAME record makes is too long (RFC 6672 section 2.2).
+    pub const YXDOMAIN: Rcode = Rcode(6);
     /// The EDNS version is not implemented (RFC 6891 section 6.1.3).
     pub const BADVERS: Rcode = Rcode(16);
     /// The server cookie is not one of ours (RFC 7873 section 8).

@@ -29,6 +29,8 @@ const OPT: usize = 11;
 const OPTION: usize = 4;
 /// A padded response has a multiple of so many octets (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 468;
+/// Octets of a record whose owner is a pointer, without its RDATA.
+pub(crate) const RECORD: usize = 12;
 /// Offsets that a compression pointer can express (RFC 1035 section 4.1.4).
 const POINTER_RANGE: usize = 0x4000;
 
@@ -41,15 +43,9 @@ pub(crate) enum Owner<'a> {
     Below(&'a [u8], [u8; 2]),
 }
 
-impl Owner<'_> {
-    /// The name asked for.
-    pub(crate) const QUESTION: Owner<'static> = Owner::Pointer(question(0));
-}
-
-/// Pointer to the name that begins `skip` octets into the name asked for.
-pub(crate) const fn question(skip: usize) -> [u8; 2] {
-    // A name has at most 255 octets: no carry into the pointer's marker bits.
-    ((HEADER + skip) as u16 | 0xC000).to_be_bytes()
+/// Pointer to the name at this offset, which is below [`POINTER_RANGE`] (RFC 1035 section 4.1.4).
+pub(crate) const fn pointer(offset: usize) -> [u8; 2] {
+    (offset as u16 | 0xC000).to_be_bytes()
 }
 
 /// The section that a record is put into.
@@ -57,7 +53,6 @@ pub(crate) const fn question(skip: usize) -> [u8; 2] {
 pub(crate) enum Section {
     Answer,
     Authority,
-    #[expect(dead_code, reason = "glue of delegations goes there")]
     Additional,
 }
 
@@ -151,6 +146,12 @@ pub(crate) struct Response<'a> {
     gate: Gate<'a>,
 }
 
+/// A place in a response that it can go back to.
+pub(crate) struct Mark {
+    length: usize,
+    additionals: u16,
+}
+
 impl<'a> Response<'a> {
     /// Begins with room for the header, and the question. `out` is as long as the response may become, at least
     /// [`MIN_RESPONSE`]. `opt` is there when the request had one (RFC 6891 section 6.1.1).
@@ -183,6 +184,23 @@ impl<'a> Response<'a> {
     pub(crate) fn position(&self) -> Option<Owner<'static>> {
         let offset = u16::try_from(self.length).ok().filter(|_| self.length < POINTER_RANGE)?;
         Some(Owner::Pointer((offset | 0xC000).to_be_bytes()))
+    }
+
+    /// Where the next record will begin, in octets; with an [`Owner::Pointer`] its RDATA begin [`RECORD`] octets later.
+    pub(crate) fn offset(&self) -> usize {
+        self.length
+    }
+
+    /// The end of what was put so far, in a response that [fits](Response::fits).
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { length: self.length, additionals: self.additionals }
+    }
+
+    /// Forgets the additional records that were put since, also that they did not fit.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
+        self.length = mark.length;
+        self.additionals = mark.additionals;
+        self.cut = None;
     }
 
     /// Says why the answer is an error, to clients with EDNS.

@@ -34,7 +34,7 @@ fn sections_of_every_kind_of_answer() {
         ("direct.example.net", T::CERT, true, NOERROR, true, &[T::CERT, T::RRSIG], &[]),
         ("alice.direct.example.net", T::CERT, false, NOERROR, true, &[T::CERT], &[]),
         // RFC 1034 section 3.6.2
-        ("www.direct.example.net", T::CERT, true, NOERROR, true, &[T::CNAME, T::RRSIG], &[]),
+        ("www.direct.example.net", T::CERT, true, NOERROR, true, &[T::CNAME, T::RRSIG, T::CERT, T::RRSIG], &[]),
         ("www.direct.example.net", T::CNAME, false, NOERROR, true, &[T::CNAME], &[]),
         // RFC 2308 section 2.2, RFC 5155 section 7.2.3: NODATA
         ("alice._smimecert.example.org", T::A, false, NOERROR, true, &[], &[T::SOA]),

@@ -14,6 +14,8 @@ use crate::{Chain, Error, Link, Name, Node, Rdata, RecordType, Rrset, SignedRrse
 pub const HASH: usize = 20;
 /// A hash of a name in NSEC3.
 pub type Hash = [u8; HASH];
+/// Octets of a hash in base32hex.
+const LABEL: usize = 32;
 /// Hash algorithm SHA-1 (RFC 5155 section 11), flags, iterations, length of the salt.
 const PARAMETERS: [u8; 5] = [1, 0, 0, 0, 0];
 
@@ -36,6 +38,12 @@ impl Denial {
     #[must_use]
     pub fn covering(name_wire: &[u8]) -> Denial {
         Denial { hash: nsec3_hash(name_wire), types: None }
+    }
+
+    /// The hash of the name that it is about.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        self.hash
     }
 
     /// The stored record that says the same, in a zone that shows its chain. None where the chain has a hole.
@@ -103,7 +111,16 @@ pub fn nsec3_hash(name_wire: &[u8]) -> Hash {
 
 /// The owner of an NSEC3 record (RFC 5155 section 3): the hash in base32hex as a label before the apex.
 pub fn nsec3_owner(hash: Hash, apex: &Name) -> Result<Name, Error> {
-    apex.prepend(data_encoding::BASE32_DNSSEC.encode(&hash).as_bytes())
+    apex.prepend(&nsec3_label(&hash))
+}
+
+/// The first label of an NSEC3 record's owner: the hash in base32hex (RFC 5155 section 3).
+#[must_use]
+pub fn nsec3_label(hash: &Hash) -> [u8; LABEL] {
+    let mut label = [0; LABEL];
+    // 160 bits are exactly 32 digits of 5.
+    data_encoding::BASE32_DNSSEC.encode_mut(hash, &mut label);
+    label
 }
 
 /// The RDATA of an NSEC3 record (RFC 5155 section 3.2).

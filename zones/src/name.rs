@@ -174,7 +174,8 @@ pub(crate) fn parent(wire: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether `wire` is `other` or below it; both lower-case wire forms.
-pub(crate) fn is_at_or_below(wire: &[u8], other: &[u8]) -> bool {
+#[must_use]
+pub fn is_at_or_below(wire: &[u8], other: &[u8]) -> bool {
     let mut suffix = Some(wire);
     while let Some(name) = suffix {
         match name.len().cmp(&other.len()) {
