@@ -86,30 +86,20 @@ pub struct Scratch {
     denials: Denials,
     /// Made for the first UDP request.
     rates: Option<Rates>,
-    work: Work,
-}
-
-/// What a worker did beside answering, since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Work {
-    /// Denials signed.
-    pub(crate) signed: u64,
-    /// Denials signed earlier and given out again.
-    pub(crate) reused: u64,
-    /// Responses dropped by rate limiting.
-    pub(crate) dropped: u64,
+    /// Responses that rate limiting dropped, since somebody looked.
+    dropped: u64,
 }
 
 impl Scratch {
     /// For a worker with these limits.
     pub fn new(policy: Policy) -> Scratch {
         let denials = Denials::new(policy.signatures_per_second);
-        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, work: Work::default() }
+        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: 0 }
     }
 
-    #[expect(dead_code, reason = "the counters will ask")]
-    pub(crate) fn work(&self) -> Work {
-        Work { signed: self.denials.signed, reused: self.denials.reused, ..self.work }
+    /// How many responses rate limiting dropped since this was asked last.
+    pub(crate) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 }
 
@@ -132,7 +122,7 @@ pub fn answer<Z: Zones>(
     out: &mut [u8],
 ) -> Option<Finished> {
     let request = parse(message)?;
-    let Scratch { policy, name, denials, rates, work } = scratch;
+    let Scratch { policy, name, denials, rates, dropped } = scratch;
     let &Asker { transport, source, .. } = asker;
     let (state, cookie) = match (&policy.cookies, request.edns.and_then(|edns| edns.cookie)) {
         (Some(secret), Some(option)) => {
@@ -194,11 +184,12 @@ pub fn answer<Z: Zones>(
         Verdict::Pass => {}
         Verdict::Slip => rcode = Rcode::NOERROR,
         Verdict::Drop => {
-            work.dropped += 1;
+            *dropped += 1;
             return None;
         }
     }
-    Some(Finished { cookie: state, later, ..response.finish(&request, rcode) })
+    let (signed, reused) = denials.take_counts();
+    Some(Finished { cookie: state, later, signed, reused, ..response.finish(&request, rcode) })
 }
 
 /// Octets that a response may have.

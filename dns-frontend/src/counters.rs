@@ -1,98 +1,227 @@
 //! What was asked and answered, counted per worker without contention and summed up for `/metrics`.
+//!
+//! [`FAMILIES`] says what is counted; a worker's [`Tally`] has one row of counts for all of them.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use certdir_zones::RecordType;
+
+use crate::answer::Transport;
+use crate::cookie::CookieState;
 use crate::request::Rcode;
-use crate::response::Finished;
+use crate::response::{Finished, Truncation};
 
-/// How a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Channel {
-    Udp,
-    Tcp,
-    /// DNS over TLS.
-    Tls,
-    /// DNS over HTTPS.
-    Https,
-    /// DNS over QUIC.
-    Quic,
+/// Counts that belong together: a metric, told apart by the values of one label.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    values: &'static [&'static str],
 }
 
-impl Channel {
-    /// In the order of the fields of [`Snapshot`], with their names in the metrics.
-    const ALL: [(Channel, &str); 5] = [
-        (Channel::Udp, "udp"),
-        (Channel::Tcp, "tcp"),
-        (Channel::Tls, "dot"),
-        (Channel::Https, "doh"),
-        (Channel::Quic, "doq"),
-    ];
-}
-
-/// Response codes that this server gives, in the order of [`Tally::rcodes`], with their mnemonics.
-const RCODES: [(Rcode, &str); 8] = [
-    (Rcode::NOERROR, "NOERROR"),
-    (Rcode::FORMERR, "FORMERR"),
-    (Rcode::SERVFAIL, "SERVFAIL"),
-    (Rcode::NXDOMAIN, "NXDOMAIN"),
-    (Rcode::NOTIMP, "NOTIMP"),
-    (Rcode::REFUSED, "REFUSED"),
-    (Rcode::BADVERS, "BADVERS"),
-    (Rcode::BADCOOKIE, "BADCOOKIE"),
+/// Everything that is counted, in the order in which it stands in a row of counts.
+const FAMILIES: [Family; 9] = [
+    Family {
+        name: "certdir_dns_responses_total",
+        help: "DNS responses by response code.",
+        label: "rcode",
+        values: &["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", "BADCOOKIE"],
+    },
+    Family {
+        name: "certdir_dns_queries_by_type_total",
+        help: "DNS requests answered, by the type asked for.",
+        label: "type",
+        values: &["A", "NS", "SOA", "SRV", "DS", "DNSKEY", "SMIMEA", "CERT", "ANY", "other"],
+    },
+    Family {
+        name: "certdir_dns_truncated_total",
+        help: "DNS responses with TC set, by reason: too long, source not verified, signatures used up, rate limited.",
+        label: "reason",
+        values: &["size", "unverified", "budget", "rate"],
+    },
+    Family {
+        name: "certdir_dns_cookies_total",
+        help: "DNS requests answered, by what their cookie says.",
+        label: "state",
+        values: &["none", "client_only", "valid", "invalid"],
+    },
+    Family {
+        name: "certdir_dns_dropped_total",
+        help: "DNS messages that got no response: malformed beyond an answer, or rate limited.",
+        label: "reason",
+        values: &["ignored", "rate"],
+    },
+    Family {
+        name: "certdir_dns_proofs_total",
+        help: "DNS denials given out: signed for the question, or signed for one before it.",
+        label: "from",
+        values: &["signature", "cache"],
+    },
+    Family {
+        name: "certdir_dns_deferred_total",
+        help: "Attempts to answer on a stream that had to wait because the signatures of the second were used up.",
+        label: "",
+        values: &[""],
+    },
+    Family {
+        name: "certdir_dns_send_failed_total",
+        help: "DNS responses the system did not send.",
+        label: "",
+        values: &[""],
+    },
+    Family {
+        name: "certdir_dns_refused_connections_total",
+        help: "DNS connections closed because of a limit.",
+        label: "",
+        values: &[""],
+    },
 ];
+const RCODES: usize = 0;
+const TYPES: usize = 1;
+const TRUNCATED: usize = 2;
+const COOKIES: usize = 3;
+const DROPPED: usize = 4;
+const PROOFS: usize = 5;
+const DEFERRED: usize = 6;
+const SEND_FAILED: usize = 7;
+const REFUSED_CONNECTIONS: usize = 8;
+
+/// The response codes in the order of their family.
+const RCODE_VALUES: [Rcode; 8] = [
+    Rcode::NOERROR,
+    Rcode::FORMERR,
+    Rcode::SERVFAIL,
+    Rcode::NXDOMAIN,
+    Rcode::NOTIMP,
+    Rcode::REFUSED,
+    Rcode::BADVERS,
+    Rcode::BADCOOKIE,
+];
+
+/// Upper bounds of the latency buckets, in microseconds; one more bucket has no bound.
+const LATENCIES: [u64; 12] = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 100_000, 1_000_000];
+
+/// Where the counts of a family begin.
+const fn start(family: usize) -> usize {
+    let mut at = 0;
+    let mut sum = 0;
+    while at < family {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        let values = FAMILIES[at].values;
+        sum += values.len();
+        at += 1;
+    }
+    sum
+}
+
+/// Counts of all families; the latency buckets follow, then the sum of all latencies in microseconds.
+const LATENCY: usize = start(FAMILIES.len());
+const LATENCY_SUM: usize = LATENCY + LATENCIES.len() + 1;
+const COUNTS: usize = LATENCY_SUM + 1;
 
 /// One worker's counts. Only that worker writes them, so a plain load and store is enough; alone on its cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Tally {
-    channel: Channel,
-    rcodes: [AtomicU64; RCODES.len()],
-    truncated: AtomicU64,
-    dropped: AtomicU64,
-    send_failed: AtomicU64,
-    refused_connections: AtomicU64,
+    transport: Transport,
+    counts: [AtomicU64; COUNTS],
 }
 
 impl Tally {
-    pub(crate) fn new(channel: Channel) -> Tally {
-        Tally {
-            channel,
-            rcodes: Default::default(),
-            truncated: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            send_failed: AtomicU64::new(0),
-            refused_connections: AtomicU64::new(0),
-        }
+    pub(crate) fn new(transport: Transport) -> Tally {
+        Tally { transport, counts: [const { AtomicU64::new(0) }; COUNTS] }
     }
 
     /// Counts a request: its response, or that it got none.
     pub(crate) fn request(&self, response: Option<Finished>) {
-        let Some(Finished { rcode, truncated, .. }) = response else {
-            return add(&self.dropped);
+        let Some(finished) = response else {
+            return self.add(const { start(DROPPED) }, 1);
         };
-        if let Some(place) = RCODES.iter().position(|&(known, _)| known == rcode).and_then(|at| self.rcodes.get(at)) {
-            add(place);
+        let Finished { rcode, truncated, rtype, cookie, later, signed, reused, .. } = finished;
+        if let Some(at) = RCODE_VALUES.iter().position(|&known| known == rcode) {
+            self.add(const { start(RCODES) } + at, 1);
         }
-        if truncated.is_some() {
-            add(&self.truncated);
+        self.add(const { start(TYPES) } + place_of_type(rtype), 1);
+        let cookie = match cookie {
+            CookieState::None => 0,
+            CookieState::ClientOnly => 1,
+            CookieState::Valid => 2,
+            CookieState::Invalid => 3,
+        };
+        self.add(const { start(COOKIES) } + cookie, 1);
+        if let Some(reason) = truncated {
+            let reason = match reason {
+                Truncation::Size => 0,
+                Truncation::Unverified => 1,
+                Truncation::Budget => 2,
+                Truncation::Rate => 3,
+            };
+            self.add(const { start(TRUNCATED) } + reason, 1);
+        }
+        if signed > 0 || reused > 0 {
+            self.add(const { start(PROOFS) }, signed.into());
+            self.add(const { start(PROOFS) } + 1, reused.into());
+        }
+        if later {
+            self.add(const { start(DEFERRED) }, 1);
+        }
+    }
+
+    /// Of the messages that got no response so many were dropped by rate limiting.
+    pub(crate) fn rate_dropped(&self, count: u64) {
+        if count > 0 {
+            self.add(const { start(DROPPED) }, count.wrapping_neg());
+            self.add(const { start(DROPPED) } + 1, count);
         }
     }
 
     /// Counts a response that the system did not take.
     pub(crate) fn send_failed(&self) {
-        add(&self.send_failed);
+        self.add(const { start(SEND_FAILED) }, 1);
     }
 
     /// Counts a connection closed at once because of a limit.
     pub(crate) fn refused_connection(&self) {
-        add(&self.refused_connections);
+        self.add(const { start(REFUSED_CONNECTIONS) }, 1);
+    }
+
+    /// Counts how long so many responses took, from the request in hand to the response handed over.
+    pub(crate) fn latency(&self, took: Duration, count: usize) {
+        let (took, count) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), count as u64);
+        let bucket = LATENCIES.iter().take_while(|&&bound| took > bound).count();
+        self.add(LATENCY + bucket, count);
+        self.add(LATENCY_SUM, took.saturating_mul(count));
+    }
+
+    fn add(&self, at: usize, count: u64) {
+        if let Some(place) = self.counts.get(at) {
+            place.store(place.load(Relaxed).wrapping_add(count), Relaxed);
+        }
     }
 }
 
-fn add(count: &AtomicU64) {
-    count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+fn place_of_type(rtype: RecordType) -> usize {
+    match rtype {
+        RecordType::A => 0,
+        RecordType::NS => 1,
+        RecordType::SOA => 2,
+        RecordType::SRV => 3,
+        RecordType::DS => 4,
+        RecordType::DNSKEY => 5,
+        RecordType::SMIMEA => 6,
+        RecordType::CERT => 7,
+        RecordType::ANY => 8,
+        _ => 9,
+    }
+}
+
+/// A stop-watch for [`Tally::latency`].
+pub(crate) fn stopwatch() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "how long something took does not depend on the time of day")]
+    Instant::now()
 }
 
 /// The counts of a front end: a handle to keep while it runs.
@@ -102,46 +231,56 @@ pub struct Counters(pub(crate) Arc<[Arc<Tally>]>);
 impl Counters {
     /// The counts now. Counts of one moment, but not of one instant: workers go on while they are read.
     pub fn snapshot(&self) -> Snapshot {
-        let mut sums = [Sums::default(); Channel::ALL.len()];
+        let mut snapshot = Snapshot::default();
         for tally in self.0.iter() {
-            let Some(sum) = sums.get_mut(tally.channel as usize) else {
-                continue;
+            let Snapshot { udp, tcp, tls, https, quic } = &mut snapshot;
+            let sums = match tally.transport {
+                Transport::Udp => udp,
+                Transport::Tcp => tcp,
+                Transport::Tls => tls,
+                Transport::Https => https,
+                Transport::Quic => quic,
             };
-            for (into, from) in sum.rcodes.iter_mut().zip(&tally.rcodes) {
-                *into += from.load(Relaxed);
+            for (into, from) in sums.0.iter_mut().zip(&tally.counts) {
+                *into = into.wrapping_add(from.load(Relaxed));
             }
-            sum.truncated += tally.truncated.load(Relaxed);
-            sum.dropped += tally.dropped.load(Relaxed);
-            sum.send_failed += tally.send_failed.load(Relaxed);
-            sum.refused_connections += tally.refused_connections.load(Relaxed);
         }
-        let [udp, tcp, tls, https, quic] = sums;
-        Snapshot { udp, tcp, tls, https, quic }
+        snapshot
     }
 
     /// Writes the counts in the text format of Prometheus, every line ending in a line feed.
     pub fn write_metrics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let Snapshot { udp, tcp, tls, https, quic } = self.snapshot();
-        let transports: Vec<_> = Channel::ALL.iter().map(|(_, name)| *name).zip([udp, tcp, tls, https, quic]).collect();
-        let mut family = |name: &str, help: &str, value: fn(&Sums) -> u64| {
+        let transports: Vec<_> =
+            Transport::ALL.iter().map(|transport| transport.name()).zip([udp, tcp, tls, https, quic]).collect();
+        let name = "certdir_dns_queries_total";
+        writeln!(out, "# HELP {name} DNS messages received.\n# TYPE {name} counter")?;
+        for (transport, sums) in &transports {
+            writeln!(out, "{name}{{transport=\"{transport}\"}} {}", sums.queries())?;
+        }
+        for (family, Family { name, help, label, values }) in FAMILIES.iter().enumerate() {
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter")?;
-            transports
-                .iter()
-                .try_for_each(|(transport, sums)| writeln!(out, "{name}{{transport=\"{transport}\"}} {}", value(sums)))
-        };
-        family("certdir_dns_queries_total", "DNS requests received.", Sums::queries)?;
-        family("certdir_dns_truncated_total", "DNS responses with TC set.", |sums| sums.truncated)?;
-        family("certdir_dns_dropped_total", "DNS messages that got no response.", |sums| sums.dropped)?;
-        family("certdir_dns_send_failed_total", "DNS responses the system did not send.", |sums| sums.send_failed)?;
-        family("certdir_dns_refused_connections_total", "DNS connections closed because of a limit.", |sums| {
-            sums.refused_connections
-        })?;
-        let name = "certdir_dns_responses_total";
-        writeln!(out, "# HELP {name} DNS responses by response code.\n# TYPE {name} counter")?;
-        for (transport, sums) in transports {
-            for ((_, rcode), count) in RCODES.iter().zip(sums.rcodes) {
-                writeln!(out, "{name}{{transport=\"{transport}\",rcode=\"{rcode}\"}} {count}")?;
+            for (transport, sums) in &transports {
+                for (value, count) in values.iter().zip(sums.family(family)) {
+                    let label = if label.is_empty() { String::new() } else { format!(",{label}=\"{value}\"") };
+                    writeln!(out, "{name}{{transport=\"{transport}\"{label}}} {count}")?;
+                }
             }
+        }
+        let name = "certdir_dns_latency_seconds";
+        let help = "Time from a request in hand to its response handed over; those of one batch together.";
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram")?;
+        for (transport, sums) in &transports {
+            let mut buckets = sums.0.iter().skip(LATENCY);
+            let mut sum = 0u64;
+            let bounds = LATENCIES.iter().map(|&bound| (bound as f64 / 1e6).to_string()).chain(["+Inf".into()]);
+            for (bound, count) in bounds.zip(&mut buckets) {
+                sum = sum.wrapping_add(*count);
+                writeln!(out, "{name}_bucket{{transport=\"{transport}\",le=\"{bound}\"}} {sum}")?;
+            }
+            let microseconds = buckets.next().copied().unwrap_or_default();
+            writeln!(out, "{name}_sum{{transport=\"{transport}\"}} {}", microseconds as f64 / 1e6)?;
+            writeln!(out, "{name}_count{{transport=\"{transport}\"}} {sum}")?;
         }
         Ok(())
     }
@@ -163,60 +302,118 @@ pub struct Snapshot {
 }
 
 /// The counts of one transport since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    rcodes: [u64; RCODES.len()],
-    /// Responses with TC set.
-    pub truncated: u64,
-    /// Messages that got no response: shorter than a header, or responses themselves.
-    pub dropped: u64,
-    /// Responses that the system did not take.
-    pub send_failed: u64,
-    /// Connections closed at once because of a limit.
-    pub refused_connections: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sums([u64; COUNTS]);
+
+impl Default for Sums {
+    fn default() -> Sums {
+        Sums([0; COUNTS])
+    }
 }
 
 impl Sums {
     /// Messages received.
     pub fn queries(&self) -> u64 {
-        self.dropped + self.rcodes.iter().sum::<u64>()
+        self.total(RCODES) + self.total(DROPPED)
     }
 
     /// Responses with this code.
     pub fn responses(&self, rcode: Rcode) -> u64 {
-        RCODES.iter().zip(self.rcodes).find(|((known, _), _)| *known == rcode).map_or(0, |(_, count)| count)
+        let counts = RCODE_VALUES.iter().zip(self.family(RCODES));
+        counts.filter(|(known, _)| **known == rcode).map(|(_, count)| *count).sum()
+    }
+
+    /// Responses with TC set.
+    pub fn truncated(&self) -> u64 {
+        self.total(TRUNCATED)
+    }
+
+    /// Messages that got no response: shorter than a header, responses themselves, or above the rate of their source.
+    pub fn dropped(&self) -> u64 {
+        self.total(DROPPED)
+    }
+
+    /// Denials signed for their question.
+    pub fn signatures(&self) -> u64 {
+        self.family(PROOFS).first().copied().unwrap_or_default()
+    }
+
+    /// Responses that the system did not take.
+    pub fn send_failed(&self) -> u64 {
+        self.total(SEND_FAILED)
+    }
+
+    /// Connections closed at once because of a limit.
+    pub fn refused_connections(&self) -> u64 {
+        self.total(REFUSED_CONNECTIONS)
+    }
+
+    fn family(&self, family: usize) -> &[u64] {
+        self.0.get(start(family)..start(family + 1)).unwrap_or_default()
+    }
+
+    fn total(&self, family: usize) -> u64 {
+        self.family(family).iter().sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cookie::CookieState;
-    use crate::response::Truncation;
-    use certdir_zones::RecordType;
 
     fn finished(rcode: Rcode, truncated: Option<Truncation>) -> Finished {
-        let (rtype, cookie) = (RecordType::SMIMEA, CookieState::None);
-        Finished { length: 12, rcode, truncated, rtype, cookie, keepalive_asked: false, later: false }
+        Finished {
+            length: 12,
+            rcode,
+            truncated,
+            rtype: RecordType::SMIMEA,
+            cookie: CookieState::Valid,
+            keepalive_asked: false,
+            later: false,
+            signed: 1,
+            reused: 2,
+        }
     }
 
     #[test]
     fn counts_and_writes() {
         let tallies: Arc<[Arc<Tally>]> =
-            [Channel::Udp, Channel::Udp, Channel::Tcp].map(|channel| Arc::new(Tally::new(channel))).into();
+            [Transport::Udp, Transport::Udp, Transport::Quic].map(|transport| Arc::new(Tally::new(transport))).into();
         let counters = Counters(tallies.clone());
-        tallies[0].request(Some(finished(Rcode::NXDOMAIN, Some(Truncation::Size))));
+        tallies[0].request(Some(finished(Rcode::NXDOMAIN, Some(Truncation::Unverified))));
         tallies[1].request(Some(finished(Rcode::NXDOMAIN, None)));
         tallies[1].request(None);
+        tallies[1].request(None);
+        tallies[1].rate_dropped(1);
+        tallies[1].latency(Duration::from_micros(20), 3);
+        tallies[1].latency(Duration::from_micros(21), 1);
+        tallies[1].latency(Duration::from_secs(2), 1);
         tallies[2].request(Some(finished(Rcode::BADVERS, None)));
         let snapshot = counters.snapshot();
-        assert_eq!((snapshot.udp.queries(), snapshot.udp.truncated, snapshot.udp.dropped), (3, 1, 1));
-        assert_eq!(snapshot.udp.responses(Rcode::NXDOMAIN), 2);
-        assert_eq!(snapshot.tcp.responses(Rcode::BADVERS), 1);
+        assert_eq!((snapshot.udp.queries(), snapshot.udp.truncated(), snapshot.udp.dropped()), (4, 1, 2));
+        assert_eq!((snapshot.udp.responses(Rcode::NXDOMAIN), snapshot.udp.signatures()), (2, 2));
+        assert_eq!(snapshot.quic.responses(Rcode::BADVERS), 1);
         let mut text = String::new();
         counters.write_metrics(&mut text).unwrap();
-        assert!(text.contains("certdir_dns_queries_total{transport=\"udp\"} 3\n"), "{text}");
-        assert!(text.contains("certdir_dns_responses_total{transport=\"tcp\",rcode=\"BADVERS\"} 1\n"), "{text}");
+        for line in [
+            "certdir_dns_queries_total{transport=\"udp\"} 4",
+            "certdir_dns_responses_total{transport=\"doq\",rcode=\"BADVERS\"} 1",
+            "certdir_dns_queries_by_type_total{transport=\"udp\",type=\"SMIMEA\"} 2",
+            "certdir_dns_truncated_total{transport=\"udp\",reason=\"unverified\"} 1",
+            "certdir_dns_cookies_total{transport=\"udp\",state=\"valid\"} 2",
+            "certdir_dns_dropped_total{transport=\"udp\",reason=\"ignored\"} 1",
+            "certdir_dns_dropped_total{transport=\"udp\",reason=\"rate\"} 1",
+            "certdir_dns_proofs_total{transport=\"udp\",from=\"cache\"} 4",
+            "certdir_dns_refused_connections_total{transport=\"tcp\"} 0",
+            "certdir_dns_latency_seconds_bucket{transport=\"udp\",le=\"0.00001\"} 0",
+            "certdir_dns_latency_seconds_bucket{transport=\"udp\",le=\"0.00002\"} 3",
+            "certdir_dns_latency_seconds_bucket{transport=\"udp\",le=\"1\"} 4",
+            "certdir_dns_latency_seconds_bucket{transport=\"udp\",le=\"+Inf\"} 5",
+            "certdir_dns_latency_seconds_sum{transport=\"udp\"} 2.000081",
+            "certdir_dns_latency_seconds_count{transport=\"udp\"} 5",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line}\n{text}");
+        }
         assert!(text.ends_with('\n'));
     }
 }

@@ -13,7 +13,8 @@ use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::counters::{Channel, Counters, Tally};
+use crate::answer::Transport;
+use crate::counters::{Counters, Tally};
 use crate::policy::Policy;
 use crate::view::View;
 use crate::{stream, udp};
@@ -116,8 +117,8 @@ impl Frontend {
         policy.responses_per_second = policy.responses_per_second.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
         let options = Options { workers, policy, ..options };
         let bound = addresses.iter().map(|&address| Bound::new(address, workers)).collect::<Result<Vec<_>, Error>>()?;
-        let tally = |channel| Arc::new(Tally::new(channel));
-        let tallies = (0..workers * bound.len()).map(|_| (tally(Channel::Udp), tally(Channel::Tcp))).collect();
+        let tally = |transport| Arc::new(Tally::new(transport));
+        let tallies = (0..workers * bound.len()).map(|_| (tally(Transport::Udp), tally(Transport::Tcp))).collect();
         Ok(Frontend { bound, options, tallies })
     }
 

@@ -25,10 +25,9 @@ pub(crate) struct Denials {
     young: HashMap<Denial, Kept>,
     old: HashMap<Denial, Kept>,
     budget: Budget,
-    /// Denials signed.
-    pub(crate) signed: u64,
-    /// Denials given out that were signed earlier.
-    pub(crate) reused: u64,
+    /// Denials signed since somebody looked, and those signed earlier and given out again.
+    signed: u8,
+    reused: u8,
 }
 
 /// Why there is no proof.
@@ -99,20 +98,25 @@ impl Denials {
         Denials { young: HashMap::new(), old: HashMap::new(), budget, signed: 0, reused: 0 }
     }
 
+    /// How many denials were signed, and how many were given out again, since this was asked last.
+    pub(crate) fn take_counts(&mut self) -> (u8, u8) {
+        (std::mem::take(&mut self.signed), std::mem::take(&mut self.reused))
+    }
+
     /// The record of a denial in a zone, signed now or earlier.
     pub(crate) fn proof(&mut self, zone: &Zone, denial: &Denial, now: UnixTime) -> Result<&Proof, Unproven> {
         let fresh = self.young.get(denial).is_some_and(|kept| kept.serves(zone, now));
         if fresh {
-            self.reused += 1;
+            self.reused = self.reused.saturating_add(1);
         } else {
             let kept = match self.old.remove(denial) {
                 Some(kept) if kept.serves(zone, now) => {
-                    self.reused += 1;
+                    self.reused = self.reused.saturating_add(1);
                     kept
                 }
                 _ => {
                     self.budget.take(now)?;
-                    self.signed += 1;
+                    self.signed = self.signed.saturating_add(1);
                     sign(zone, denial, now)?
                 }
             };

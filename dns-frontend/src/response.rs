@@ -336,6 +336,8 @@ impl<'a> Response<'a> {
             cookie: CookieState::None,
             keepalive_asked: request.edns.is_some_and(|edns| edns.keepalive),
             later: false,
+            signed: 0,
+            reused: 0,
         }
     }
 
@@ -396,4 +398,8 @@ pub struct Finished {
     /// The answer needs a signature, and those of this second are used up: wait a while and answer the same message
     /// again. The response that is there says SERVFAIL, for when the waiting has to end. Over UDP never set.
     pub later: bool,
+    /// Denials that were signed for this response.
+    pub signed: u8,
+    /// Denials that were signed earlier and are in it again.
+    pub reused: u8,
 }

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 };
 
 use crate::answer::{Asker, Scratch, Transport, answer};
-use crate::counters::Tally;
+use crate::counters::{Tally, stopwatch};
 use crate::policy::Policy;
 use crate::view::Latest;
 
@@ -63,6 +63,7 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
                 continue;
             }
         };
+        let began = stopwatch();
         let now = clock();
         let zones = latest.load();
         let mut batch = Batch::<S>::new();
@@ -78,6 +79,8 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
             }
         }
         batch.send(fd, &mut sending, &tally);
+        tally.rate_dropped(scratch.take_dropped());
+        tally.latency(began.elapsed(), batch.count);
     }
 }
 
