@@ -114,7 +114,10 @@ if [ -z "$(find "$data" -maxdepth 1 -name bench.example.zone.signed -mtime -20)"
     echo "signing $data/bench.example.zone ..."
     FAST=$million ./sign.sh "$data"
 fi
-if [ -n "$prepare" ]; then exit; fi
+if [ -n "$prepare" ]; then
+    python3 dnsbench.py --data "$data" --out /dev/null --prepare ${million:+--million} "${options[@]}"
+    exit
+fi
 
 out=$BENCH_DIR/results/$(date +%Y%m%d-%H%M%S).jsonl
 code=0

@@ -122,9 +122,7 @@ zone "{Z}" {{ type primary; file "{data}/{Z}.zone.signed"; }};
 def pdns(narrow):
     """PowerDNS signs by itself; its caches live for an hour here, so that "warm" means warm. narrow: minimally covering denial."""
     def configure(d, data, workers):
-        database = f"{data}/pdns-narrow" if narrow else f"{data}/pdns"
-        if not os.path.exists(f"{database}/ready"):
-            pdns_database(database, data, narrow)
+        database = pdns_database(data, narrow)
         open(f"{d}/pdns.conf", "w").write(f"""
 launch=lmdb
 lmdb-filename={database}/pdns.lmdb
@@ -155,7 +153,10 @@ security-poll-suffix=
     return configure
 
 
-def pdns_database(folder, data, narrow):
+def pdns_database(data, narrow):
+    """The folder of a database with the population; made once."""
+    folder = f"{data}/pdns-narrow" if narrow else f"{data}/pdns"
+    if os.path.exists(f"{folder}/ready"): return folder
     shutil.rmtree(folder, ignore_errors=True); os.makedirs(folder)
     open(f"{folder}/pdns.conf", "w").write(f"launch=lmdb\nlmdb-filename={folder}/pdns.lmdb\nlmdb-map-size=8000\n")
     util = f"{' '.join(ALL_CORES)} pdnsutil --config-dir={folder} "
@@ -164,6 +165,7 @@ def pdns_database(folder, data, narrow):
         r = sh(util + step)
         if r.returncode: raise Absent(f"pdnsutil {step}: {(r.stdout + r.stderr)[-300:]}")
     open(f"{folder}/ready", "w").close()
+    return folder
 
 
 # ---- certdir
