@@ -109,8 +109,8 @@ if [ ! -e "$data/users.tsv" ] || [ ! -e "$data/upd.tsv" ]; then
     python3 gen.py "${make[@]}" -o "$data"
 fi
 python3 gen.py --complete -o "$data"
-# Signatures of dnssec-signzone hold for 30 days.
-if [ -z "$(find "$data" -maxdepth 1 -name bench.example.zone.signed -mtime -20)" ]; then
+# Signatures of dnssec-signzone hold for 30 days, those of kzonesign for 14.
+if [ -z "$(find "$data" -maxdepth 1 -name bench.example.zone.signed -mtime -10)" ]; then
     echo "signing $data/bench.example.zone ..."
     FAST=$million ./sign.sh "$data"
 fi

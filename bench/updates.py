@@ -162,14 +162,14 @@ options {{ directory "{d}"; pid-file none; session-keyfile "{d}/session.key"; ma
   listen-on port {PORT} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; max-udp-size 4096; minimal-responses yes;
   dnssec-validation no; notify no; }};
 controls {{ }};
-logging {{ category update {{ null; }}; }}; // else every update is logged with its whole record
+logging {{ channel errors {{ stderr; severity warning; }}; category default {{ errors; }}; }}; // by default each update is logged with its whole record
 dnssec-policy p {{
   keys {{ ksk key-directory lifetime unlimited algorithm ecdsap256sha256; zsk key-directory lifetime unlimited algorithm ecdsap256sha256; }};
   nsec3param iterations 0 optout no salt-length 0;
 }};
 zone "{Z}" {{ type primary; file "{d}/{Z}.zone"; key-directory "{d}/keys"; dnssec-policy p; inline-signing no; allow-update {{ any; }}; }};
 """)
-    return ["named", "-g", "-n", str(workers), "-c", f"{d}/named.conf", "-d", "0"]
+    return ["named", "-f", "-n", str(workers), "-c", f"{d}/named.conf"]
 
 
 def certdir(d, data, workers):
