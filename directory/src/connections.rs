@@ -37,6 +37,11 @@ impl Connections {
         open.by_source.insert(source, of_source + 1);
         Some(Place { connections: self.clone(), source })
     }
+
+    /// Places that are taken.
+    pub fn open(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
 }
 
 /// What counts as one source: an IPv4 address; of an IPv6 address the /64, which is what a host usually owns.

@@ -62,7 +62,7 @@ const FAMILIES: [Family; 9] = [
     },
     Family {
         name: "certdir_dns_deferred_total",
-        help: "Attempts to answer on a stream that had to wait because the signatures of the second were used up.",
+        help: "DNS requests on streams whose answer had to wait because the signatures of the second were used up.",
         label: "",
         values: &[""],
     },
@@ -140,7 +140,7 @@ impl Tally {
         let Some(finished) = response else {
             return self.add(const { start(DROPPED) }, 1);
         };
-        let Finished { rcode, truncated, rtype, cookie, later, signed, reused, .. } = finished;
+        let Finished { rcode, truncated, rtype, cookie, signed, reused, .. } = finished;
         if let Some(at) = RCODE_VALUES.iter().position(|&known| known == rcode) {
             self.add(const { start(RCODES) } + at, 1);
         }
@@ -165,9 +165,11 @@ impl Tally {
             self.add(const { start(PROOFS) }, signed.into());
             self.add(const { start(PROOFS) } + 1, reused.into());
         }
-        if later {
-            self.add(const { start(DEFERRED) }, 1);
-        }
+    }
+
+    /// Counts a request whose answer has to wait; it is counted as a request once it is answered.
+    pub(crate) fn deferred(&self) {
+        self.add(const { start(DEFERRED) }, 1);
     }
 
     /// Of the messages that got no response so many were dropped by rate limiting.

@@ -2,22 +2,28 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use axum::Router;
 use certdir_directory::{Clock, Connections};
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio_rustls::TlsAcceptor;
 
 use crate::answer::Transport;
 use crate::counters::{Counters, Tally};
+use crate::doh::{self, Desks};
 use crate::policy::Policy;
-use crate::view::View;
-use crate::{stream, udp};
+use crate::seats::{Patience, Seats};
+use crate::view::{Latest, View};
+use crate::{quic, stream, udp};
 
 /// How soon a UDP worker without requests notices that it has to stop; also how long it waits for room to send.
 const NOTICE: Duration = Duration::from_millis(100);
@@ -33,15 +39,22 @@ const UDP_PAYLOAD: std::ops::RangeInclusive<u16> = 512..=4096;
 /// How the front end works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Threads for UDP, and as many for TCP; per address. At least 1.
+    /// Threads for each UDP address, and as many for all streams. At least 1.
     pub workers: usize,
     /// What one source may get, and what all may get together. Rates are divided among the workers of an address; the
     /// signatures are those of each worker.
     pub policy: Policy,
-    /// Open TCP connections in all. One costs up to 150 KB while its client does not read.
-    pub tcp_connections: usize,
-    /// Open TCP connections of one source: an IPv4 address or an IPv6 /64.
-    pub tcp_connections_per_source: usize,
+    /// Open connections in all (TCP, TLS, QUIC). One costs up to 150 KB while its client does not read, over QUIC 300 KB.
+    pub connections: usize,
+    /// Open connections of one source: an IPv4 address or an IPv6 /64.
+    pub connections_per_source: usize,
+    /// How long a connection may be without a request; less when more than half of the connections are open
+    /// (RFC 7766 section 6.2.3).
+    pub idle: Duration,
+    /// The same for clients that ask how long they may (RFC 7828), and for QUIC.
+    pub keepalive: Duration,
+    /// How long a handshake, the sending of one request and the taking of responses may last.
+    pub slow: Duration,
 }
 
 impl Default for Options {
@@ -49,8 +62,11 @@ impl Default for Options {
         Options {
             workers: thread::available_parallelism().map_or(1, |count| count.get()),
             policy: Policy::default(),
-            tcp_connections: 1024,
-            tcp_connections_per_source: 128,
+            connections: 1024,
+            connections_per_source: 128,
+            idle: Duration::from_secs(10),
+            keepalive: Duration::from_secs(30),
+            slow: Duration::from_secs(10),
         }
     }
 }
@@ -61,13 +77,16 @@ impl Default for Options {
 pub enum Error {
     /// An address cannot be used.
     #[error(
-        "DNS cannot listen on {address} ({transport}): {source}; choose another address with --dns, or stop what uses it"
+        "DNS cannot listen on {address} ({transport}): {source}; choose another address with --{flag}, or stop what \
+         uses it"
     )]
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// `UDP` or `TCP`.
+        /// `UDP`, `TCP`, `TLS` or `QUIC`.
         transport: &'static str,
+        /// The flag that names the address.
+        flag: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -101,9 +120,24 @@ struct Bound {
 #[derive(Debug)]
 pub struct Frontend {
     bound: Vec<Bound>,
+    tls: Vec<(SocketAddr, Vec<TcpListener>)>,
+    tls_config: Option<Arc<rustls::ServerConfig>>,
+    quic: Vec<(SocketAddr, UdpSocket)>,
+    quic_config: Option<Arc<rustls::ServerConfig>>,
     options: Options,
-    /// Of every pair of sockets, in order: UDP and TCP.
-    tallies: Vec<(Arc<Tally>, Arc<Tally>)>,
+    /// Of every UDP socket, in the order of `bound`.
+    udp_tallies: Vec<Arc<Tally>>,
+    /// Of every worker.
+    stream_tallies: Vec<StreamTallies>,
+    https_tallies: Vec<Arc<Tally>>,
+}
+
+/// The counts of a thread for streams.
+#[derive(Clone, Debug)]
+struct StreamTallies {
+    tcp: Arc<Tally>,
+    tls: Arc<Tally>,
+    quic: Arc<Tally>,
 }
 
 impl Frontend {
@@ -118,8 +152,46 @@ impl Frontend {
         let options = Options { workers, policy, ..options };
         let bound = addresses.iter().map(|&address| Bound::new(address, workers)).collect::<Result<Vec<_>, Error>>()?;
         let tally = |transport| Arc::new(Tally::new(transport));
-        let tallies = (0..workers * bound.len()).map(|_| (tally(Transport::Udp), tally(Transport::Tcp))).collect();
-        Ok(Frontend { bound, options, tallies })
+        let stream_tallies =
+            || StreamTallies { tcp: tally(Transport::Tcp), tls: tally(Transport::Tls), quic: tally(Transport::Quic) };
+        Ok(Frontend {
+            tls: Vec::new(),
+            tls_config: None,
+            quic: Vec::new(),
+            quic_config: None,
+            udp_tallies: (0..workers * bound.len()).map(|_| tally(Transport::Udp)).collect(),
+            stream_tallies: (0..workers).map(|_| stream_tallies()).collect(),
+            https_tallies: (0..workers).map(|_| tally(Transport::Https)).collect(),
+            bound,
+            options,
+        })
+    }
+
+    /// Binds addresses for DNS over TLS, too (RFC 7858). `config` offers `dot` (ALPN).
+    pub fn with_tls(mut self, addresses: &[SocketAddr], config: Arc<rustls::ServerConfig>) -> Result<Frontend, Error> {
+        let workers = self.options.workers;
+        self.tls = addresses.iter().map(|&address| bind_tls(address, workers)).collect::<Result<_, Error>>()?;
+        self.tls_config = Some(config);
+        Ok(self)
+    }
+
+    /// Binds addresses for DNS over QUIC, too (RFC 9250). `config` offers `doq` (ALPN), TLS 1.3, and no early data.
+    pub fn with_quic(mut self, addresses: &[SocketAddr], config: Arc<rustls::ServerConfig>) -> Result<Frontend, Error> {
+        let bind = |&address: &SocketAddr| {
+            let socket = open(address, Type::DGRAM, false).map(UdpSocket::from);
+            let bound = socket.and_then(|socket| Ok((socket.local_addr()?, socket)));
+            bound.map_err(|source| Error::Bind { address, transport: "QUIC", flag: "doq", source })
+        };
+        self.quic = addresses.iter().map(bind).collect::<Result<_, Error>>()?;
+        self.quic_config = Some(config);
+        Ok(self)
+    }
+
+    /// The route `path` that answers DNS over HTTPS (RFC 8484), for whoever serves HTTPS; it finds the [`Source`] of each
+    /// request among its extensions.
+    pub fn over_https<V: View>(&self, path: &str, view: &V, clock: Clock) -> Router {
+        let desks = self.https_tallies.iter().map(|tally| (view.latest(), tally.clone()));
+        doh::router(path, Desks::new(desks, clock, &self.options.policy))
     }
 
     /// The addresses that are bound, in the order they were asked for.
@@ -127,50 +199,81 @@ impl Frontend {
         self.bound.iter().map(|bound| bound.address).collect()
     }
 
+    /// The addresses bound for TLS, in the order they were asked for.
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.tls.iter().map(|(address, _)| *address).collect()
+    }
+
+    /// The addresses bound for QUIC, in the order they were asked for.
+    pub fn quic_addresses(&self) -> Vec<SocketAddr> {
+        self.quic.iter().map(|(address, _)| *address).collect()
+    }
+
     /// The counts of this front end, to be kept while it runs.
     pub fn counters(&self) -> Counters {
-        Counters(self.tallies.iter().flat_map(|(udp, tcp)| [udp.clone(), tcp.clone()]).collect())
+        let streams = self.stream_tallies.iter().flat_map(|tallies| [&tallies.tcp, &tallies.tls, &tallies.quic]);
+        Counters(self.udp_tallies.iter().chain(streams).chain(&self.https_tallies).cloned().collect())
     }
 
     /// Answers until `shutdown` turns true or its sender is gone; returns when every worker has ended, within about 100
     /// milliseconds. Dropping the future stops the workers, too.
     pub async fn run<V: View>(self, view: V, clock: Clock, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        let Options { policy, tcp_connections, tcp_connections_per_source, .. } = self.options;
-        let connections = Arc::new(Connections::new(tcp_connections, tcp_connections_per_source));
+        let Options { workers, policy, connections: total, connections_per_source, idle, keepalive, slow } =
+            self.options;
+        let places = Arc::new(Connections::new(total, connections_per_source));
         let stop = Stop::default();
         let (ending, mut ended) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
-        let mut tallies = self.tallies.into_iter();
+        let mut listening: Vec<Listening> = (0..workers).map(|_| Listening::default()).collect();
+        let mut tallies = self.udp_tallies.into_iter();
         for bound in self.bound {
             let any = bound.address.ip().is_unspecified();
             let serve =
                 if bound.address.is_ipv4() { udp::serve::<SockaddrIn, _> } else { udp::serve::<SockaddrIn6, _> };
-            for ((socket, listener), (udp_tally, tcp_tally)) in bound.sockets.into_iter().zip(&mut tallies) {
-                let stop_udp = stop.flag.clone();
+            for (((socket, listener), tally), listening) in
+                bound.sockets.into_iter().zip(&mut tallies).zip(&mut listening)
+            {
                 let worker = udp::Worker {
                     latest: view.latest(),
                     clock: clock.clone(),
-                    tally: udp_tally,
-                    stop: stop_udp,
+                    tally,
+                    stop: stop.flag.clone(),
                     policy: policy.clone(),
                 };
                 threads.push(spawn("dns-udp", &ending, move || {
                     serve(&socket, any, worker);
                     Ok(())
                 })?);
-                let parts = (
-                    view.latest(),
-                    clock.clone(),
-                    tcp_tally,
-                    policy.clone(),
-                    stop.signal.subscribe(),
-                    connections.clone(),
-                );
-                threads.push(spawn("dns-tcp", &ending, move || {
-                    let (latest, clock, tally, policy, stop, connections) = parts;
-                    stream::serve(listener, stream::Worker::new(latest, clock, tally, policy), &connections, stop)
-                })?);
+                listening.tcp.push(listener);
             }
+        }
+        if let Some(config) = self.tls_config {
+            let acceptor = TlsAcceptor::from(config);
+            for (_, listeners) in self.tls {
+                for (listener, listening) in listeners.into_iter().zip(&mut listening) {
+                    listening.tls.push((listener, acceptor.clone()));
+                }
+            }
+        }
+        let patience = Patience { idle, keepalive, slow };
+        if let Some(config) = self.quic_config {
+            // One socket an address: a connection that moves to another address of its client stays with its thread.
+            for (at, (_, socket)) in self.quic.into_iter().enumerate() {
+                if let Some(listening) = listening.get_mut(at % workers) {
+                    listening.quic.push((socket, config.clone()));
+                }
+            }
+        }
+        for (listening, tallies) in listening.into_iter().zip(self.stream_tallies) {
+            if listening.is_empty() {
+                continue;
+            }
+            let (latest, clock, policy, places) = (view.latest(), clock.clone(), policy.clone(), places.clone());
+            let stop = stop.signal.subscribe();
+            threads.push(spawn("dns-stream", &ending, move || {
+                let seats = Seats::new(places, total, patience);
+                listening.serve(stream::Worker::new(latest, clock, policy, seats), tallies, stop)
+            })?);
         }
         drop(ending);
         let early = tokio::select! {
@@ -188,6 +291,72 @@ impl Frontend {
     }
 }
 
+/// The sockets of one thread for streams.
+#[derive(Default)]
+struct Listening {
+    tcp: Vec<TcpListener>,
+    tls: Vec<(TcpListener, TlsAcceptor)>,
+    quic: Vec<(UdpSocket, Arc<rustls::ServerConfig>)>,
+}
+
+impl Listening {
+    fn is_empty(&self) -> bool {
+        self.tcp.is_empty() && self.tls.is_empty() && self.quic.is_empty()
+    }
+
+    /// Accepts connections until `stop` turns true, or whoever could say so is gone.
+    fn serve<L: Latest>(
+        self,
+        worker: stream::Worker<L>,
+        tallies: StreamTallies,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let worker = Rc::new(worker);
+            let mut endpoints = Vec::new();
+            for listener in self.tcp {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                spawn_local(stream::accept(listener, None, worker.clone(), tallies.tcp.clone()));
+            }
+            for (listener, tls) in self.tls {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                spawn_local(stream::accept(listener, Some(tls), worker.clone(), tallies.tls.clone()));
+            }
+            for (socket, tls) in self.quic {
+                let endpoint = quic::endpoint(socket, tls, worker.seats.patience())?;
+                spawn_local(quic::accept(endpoint.clone(), worker.clone(), tallies.quic.clone()));
+                endpoints.push(endpoint);
+            }
+            spawn_local(worker.seats.clone().watch());
+            let _ = stop.wait_for(|&stop| stop).await;
+            for endpoint in endpoints {
+                quic::close(&endpoint).await;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One listener for each worker.
+fn bind_tls(asked: SocketAddr, workers: usize) -> Result<(SocketAddr, Vec<TcpListener>), Error> {
+    let bind = || {
+        let mut address = asked;
+        // As in `Bound`.
+        drop(open(address, Type::STREAM, false)?);
+        let mut listeners = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let listener = open(address, Type::STREAM, true)?;
+            listener.listen(BACKLOG)?;
+            let listener = TcpListener::from(listener);
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        Ok((address, listeners))
+    };
+    bind().map_err(|source| Error::Bind { address: asked, transport: "TLS", flag: "dot", source })
+}
+
 impl Bound {
     /// Binds `workers` pairs of sockets that share one address.
     fn new(address: SocketAddr, workers: usize) -> Result<Bound, Error> {
@@ -202,7 +371,7 @@ impl Bound {
     }
 
     fn with_one_port(asked: SocketAddr, workers: usize) -> Result<Bound, Error> {
-        let failed = |transport| move |source| Error::Bind { address: asked, transport, source };
+        let failed = |transport| move |source| Error::Bind { address: asked, transport, flag: "dns", source };
         let mut address = asked;
         // SO_REUSEPORT would let a second server of the same user take half of the queries without a word.
         drop(open(address, Type::DGRAM, false).map_err(failed("UDP"))?);

@@ -200,15 +200,15 @@ fn name_length(octets: &[u8]) -> Option<usize> {
 }
 
 /// A resource record behind its owner name.
-struct Record<'a> {
-    rtype: RecordType,
+pub(crate) struct Record<'a> {
+    pub(crate) rtype: RecordType,
     class: u16,
-    ttl: [u8; 4],
-    rdata: &'a [u8],
+    pub(crate) ttl: [u8; 4],
+    pub(crate) rdata: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    fn read(rest: &mut Octets<'a>) -> Option<Record<'a>> {
+    pub(crate) fn read(rest: &mut Octets<'a>) -> Option<Record<'a>> {
         let rtype = RecordType(rest.u16()?);
         let class = rest.u16()?;
         let ttl = *rest.take(4)?.first_chunk()?;
@@ -218,10 +218,10 @@ impl<'a> Record<'a> {
 }
 
 /// What is left to read.
-struct Octets<'a>(&'a [u8]);
+pub(crate) struct Octets<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Octets<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
@@ -232,7 +232,7 @@ impl<'a> Octets<'a> {
     }
 
     /// Skips a record's owner name, which may end in a compression pointer; says whether it is the root.
-    fn skip_owner(&mut self) -> Option<bool> {
+    pub(crate) fn skip_owner(&mut self) -> Option<bool> {
         let mut first = true;
         loop {
             match *self.take(1)?.first()? {

@@ -1,163 +1,427 @@
-//! The stream loop: DNS over TCP (RFC 7766), and over anything else that carries octets in order.
+//! The stream loop: DNS over TCP (RFC 7766) and over TLS (RFC 7858), and over anything else that carries octets in order.
+//!
+//! Reading, answering and writing go through buffers of the thread, so an idle connection costs next to nothing; what
+//! is left over (half a request, what the client does not take) is kept by the connection, within bounds. All answers
+//! to what arrived together leave in one write, and so in as few TLS records and segments as can be.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
+use std::mem;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use certdir_directory::{Clock, Connections};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
-use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use certdir_certificate::UnixTime;
+use certdir_directory::Clock;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Asker, Scratch, Transport, answer};
-use crate::counters::Tally;
+use crate::counters::{Tally, stopwatch};
 use crate::policy::Policy;
-use crate::view::Latest;
+use crate::response::Finished;
+use crate::seats::{Seat, Seats, Waits};
+use crate::view::{Latest, Zones};
 
-/// A connection with no complete request for this long is closed (RFC 7766 section 6.2.3).
-const IDLE: Duration = Duration::from_secs(10);
-/// A client that has not taken the waiting responses after this long is cut off.
-const WRITE: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which most often means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Octets kept of requests waiting on one connection; one that announces a longer request is closed. It bounds what
-/// an idle connection costs; queries have about a hundred octets.
-const WAITING_REQUESTS: usize = 16 * 1024;
+/// The longest request with its length; a connection that announces a longer one is closed. It bounds what half a
+/// request costs; queries have about a hundred octets.
+pub(crate) const MAX_REQUEST: usize = 16 * 1024;
 /// Responses are written as soon as this many octets are waiting, or no complete request is left. With the longest
 /// message on top it bounds what a slow reader costs.
 const WAITING_RESPONSES: usize = 64 * 1024;
 /// Octets of the length in front of every message (RFC 1035 section 4.2.2).
 const LENGTH: usize = 2;
 /// Longest message (RFC 1035 section 4.2.2).
-const MAX_MESSAGE: usize = 65_535;
+pub(crate) const MAX_MESSAGE: usize = 65_535;
+/// How often a query that waits for a signature is tried again.
+pub(crate) const RETRY: Duration = Duration::from_millis(20);
+/// How long a query may wait for a signature; then the answer is SERVFAIL.
+pub(crate) const SIGNING: Duration = Duration::from_secs(2);
+/// Queries that may wait for a signature: of one connection, and of one thread. The next ones get SERVFAIL at once.
+const POSTPONED_HERE: usize = 32;
+pub(crate) const POSTPONED: usize = 1024;
 
-/// What all connections of one worker thread share; borrowed only between two waits.
+/// What all connections of one thread share; borrowed only between two waits.
 pub(crate) struct Worker<L> {
-    answering: RefCell<Answering<L>>,
+    desk: RefCell<Desk<L>>,
     clock: Clock,
-    tally: Arc<Tally>,
+    pub(crate) seats: Rc<Seats>,
+    postponed: Cell<usize>,
 }
 
-struct Answering<L> {
+struct Desk<L> {
     latest: L,
     scratch: Scratch,
-    out: Box<[u8]>,
+    requests: Box<[u8]>,
+    responses: Box<[u8]>,
 }
 
 impl<L: Latest> Worker<L> {
-    pub(crate) fn new(latest: L, clock: Clock, tally: Arc<Tally>, policy: Policy) -> Worker<L> {
-        let out = vec![0; MAX_MESSAGE].into_boxed_slice();
-        let answering = RefCell::new(Answering { latest, scratch: Scratch::new(policy), out });
-        Worker { answering, clock, tally }
+    pub(crate) fn new(latest: L, clock: Clock, policy: Policy, seats: Seats) -> Worker<L> {
+        let requests = vec![0; MAX_REQUEST].into_boxed_slice();
+        let responses = vec![0; WAITING_RESPONSES + LENGTH + MAX_MESSAGE].into_boxed_slice();
+        let desk = RefCell::new(Desk { latest, scratch: Scratch::new(policy), requests, responses });
+        Worker { desk, clock, seats: Rc::new(seats), postponed: Cell::new(0) }
     }
 
-    /// Answers complete requests at the front of `requests` until there is enough to write; gives back the octets
-    /// used up.
-    fn answer(&self, asker: &Asker, requests: &[u8], responses: &mut Vec<u8>) -> usize {
-        let now = (self.clock)();
-        let Answering { latest, scratch, out } = &mut *self.answering.borrow_mut();
-        let zones = latest.load();
-        let mut rest = requests;
-        while responses.len() < WAITING_RESPONSES
-            && let Some((request, behind)) = split(rest)
-        {
-            rest = behind;
-            let finished = answer(zones, request, asker, now, scratch, out);
-            self.tally.request(finished);
-            if let Some(response) = finished.and_then(|finished| out.get(..finished.length)) {
-                // At most MAX_MESSAGE, the length of `out`.
-                responses.extend((response.len() as u16).to_be_bytes());
-                responses.extend_from_slice(response);
+    /// Answers one message, framed, for transports that bring them one by one; in one of the places for answers that
+    /// are being written. `None` for what gets no answer.
+    pub(crate) async fn answer<'p>(
+        &self,
+        asker: &Asker,
+        request: &[u8],
+        tally: &Tally,
+        writing: &'p Semaphore,
+    ) -> Option<(Box<[u8]>, Finished, SemaphorePermit<'p>)> {
+        let until = Instant::now() + SIGNING;
+        let mut place = None;
+        loop {
+            {
+                let permit = writing.acquire().await.ok()?;
+                let desk = &mut *self.desk.borrow_mut();
+                let (_, mut page) = desk.open((self.clock)(), tally);
+                let waits = Instant::now() < until && (place.is_some() || self.postponed.get() < POSTPONED);
+                let finished = page.put(asker, request, waits)?;
+                if !waits || !finished.later {
+                    let framed = page.out.get(..page.written)?.into();
+                    return Some((framed, finished, permit));
+                }
             }
+            if place.is_none() {
+                tally.deferred();
+                place = self.postpone();
+            }
+            sleep(RETRY).await;
         }
-        requests.len() - rest.len()
+    }
+
+    /// A place among the queries that wait for a signature.
+    fn postpone(&self) -> Option<Postponed<'_>> {
+        let count = self.postponed.get();
+        (count < POSTPONED).then(|| {
+            self.postponed.set(count + 1);
+            Postponed(&self.postponed)
+        })
+    }
+}
+
+impl<L: Latest> Desk<L> {
+    /// The buffer for requests, and an empty page for responses from the zones of one version.
+    fn open<'d>(&'d mut self, now: UnixTime, tally: &'d Tally) -> (&'d mut [u8], Page<'d, L::Zones>) {
+        let Desk { latest, scratch, requests, responses } = self;
+        (requests, Page { zones: latest.load(), now, scratch, tally, out: responses, written: 0, responses: 0 })
+    }
+}
+
+/// Responses that leave together.
+struct Page<'d, Z> {
+    zones: Option<&'d Z>,
+    now: UnixTime,
+    scratch: &'d mut Scratch,
+    tally: &'d Tally,
+    out: &'d mut [u8],
+    written: usize,
+    responses: usize,
+}
+
+impl<Z: Zones> Page<'_, Z> {
+    /// Adds the response to one message, with its length in front. A response that is to come later
+    /// ([`Finished::later`]) is not added when the message `waits` for it.
+    fn put(&mut self, asker: &Asker, request: &[u8], waits: bool) -> Option<Finished> {
+        let (length, room) = self.out.get_mut(self.written..)?.split_first_chunk_mut::<LENGTH>()?;
+        let finished = answer(self.zones, request, asker, self.now, self.scratch, room);
+        if waits && finished.is_some_and(|finished| finished.later) {
+            return finished;
+        }
+        self.tally.request(finished);
+        let finished = finished?;
+        // At most MAX_MESSAGE.
+        *length = (finished.length as u16).to_be_bytes();
+        self.written += LENGTH + finished.length;
+        self.responses += 1;
+        Some(finished)
+    }
+
+    fn is_full(&self) -> bool {
+        self.written >= WAITING_RESPONSES
+    }
+}
+
+/// A place among the queries that wait for a signature, given back when dropped.
+struct Postponed<'a>(&'a Cell<usize>);
+
+impl Drop for Postponed<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
 /// The first message and what is behind it; `None` when it is not complete.
-fn split(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = octets.split_first_chunk::<LENGTH>()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(length)))
 }
 
 /// Whether the message that begins here can ever be complete.
 fn acceptable(octets: &[u8]) -> bool {
-    octets
-        .first_chunk::<LENGTH>()
-        .is_none_or(|&length| LENGTH + usize::from(u16::from_be_bytes(length)) <= WAITING_REQUESTS)
+    octets.first_chunk::<LENGTH>().is_none_or(|&length| LENGTH + usize::from(u16::from_be_bytes(length)) <= MAX_REQUEST)
 }
 
-/// Accepts connections until `stop` turns true.
-pub(crate) fn serve<L: Latest>(
+/// Accepts connections for ever.
+pub(crate) async fn accept<L: Latest>(
     listener: TcpListener,
-    worker: Worker<L>,
-    connections: &Arc<Connections>,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let worker = Rc::new(worker);
-        loop {
-            let accepted = tokio::select! {
-                // An error means that whoever could say stop is gone.
-                _ = stop.wait_for(|&stop| stop) => return Ok(()),
-                accepted = listener.accept() => accepted,
-            };
-            let Ok((stream, peer)) = accepted else {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let Some(place) = connections.admit(peer.ip()) else {
-                worker.tally.refused_connection();
-                continue;
-            };
-            let worker = worker.clone();
-            spawn_local(async move {
-                // Without it the end of a long response would wait for an acknowledgement.
-                if stream.set_nodelay(true).is_ok() {
-                    // A connection that breaks concerns nobody else.
-                    let asker = Asker::new(Transport::Tcp, peer.ip());
-                    let _ = converse(stream, &asker, &worker).await;
-                }
-                drop(place);
-            });
-        }
-    })
-}
-
-/// Answers the requests of one connection until it is closed, idle for too long or does not read. Responses to
-/// requests that arrive together leave together.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(
-    mut stream: S,
-    asker: &Asker,
-    worker: &Worker<L>,
-) -> io::Result<()> {
-    let mut requests = vec![0; WAITING_REQUESTS];
-    let mut filled = 0;
-    let mut responses = Vec::new();
-    let mut deadline = Instant::now() + IDLE;
+    tls: Option<TlsAcceptor>,
+    worker: Rc<Worker<L>>,
+    tally: Arc<Tally>,
+) {
     loop {
-        let used = worker.answer(asker, requests.get(..filled).unwrap_or_default(), &mut responses);
-        if used > 0 {
-            requests.copy_within(used..filled, 0);
-            filled -= used;
-            timeout(WRITE, stream.write_all(&responses)).await??;
-            responses.clear();
-            deadline = Instant::now() + IDLE;
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Some(place) = worker.seats.admit(peer.ip()).await else {
+            tally.refused_connection();
+            continue;
+        };
+        // Without it the end of a long response would wait for an acknowledgement.
+        if stream.set_nodelay(true).is_err() {
             continue;
         }
-        if !acceptable(requests.get(..filled).unwrap_or_default()) {
-            return Err(io::ErrorKind::InvalidData.into());
+        let (waits, tls) = (if tls.is_some() { Waits::Handshake } else { Waits::Idle }, tls.clone());
+        let (inner, tally) = (worker.clone(), tally.clone());
+        // A connection that breaks concerns nobody else.
+        worker.seats.run(place, waits, |seat| async move {
+            let _ = match tls {
+                None => converse(stream, Transport::Tcp, peer.ip(), &inner, &tally, &seat).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => converse(stream, Transport::Tls, peer.ip(), &inner, &tally, &seat).await,
+                    Err(error) => Err(error),
+                },
+            };
+        });
+    }
+}
+
+/// Answers the requests of one connection until its client has no more of them and has taken all responses.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(
+    stream: S,
+    transport: Transport,
+    source: IpAddr,
+    worker: &Worker<L>,
+    tally: &Tally,
+    seat: &Seat,
+) -> io::Result<()> {
+    let mut conversation = Conversation {
+        stream,
+        asker: Asker::new(transport, source),
+        worker,
+        tally,
+        seat,
+        request: Vec::new(),
+        responses: Vec::new(),
+        sent: 0,
+        unflushed: false,
+        ended: false,
+        later: Vec::new(),
+        retry: None,
+        answered: false,
+    };
+    seat.waits(Waits::Idle, true);
+    poll_fn(|context| {
+        let end = conversation.turn(context);
+        if end.is_pending() {
+            conversation.note();
         }
-        let room = requests.get_mut(filled..).unwrap_or_default();
-        match timeout_at(deadline, stream.read(room)).await?? {
-            0 => return Ok(()),
-            count => filled += count,
+        end
+    })
+    .await
+}
+
+/// One connection.
+struct Conversation<'w, S, L> {
+    stream: S,
+    asker: Asker,
+    worker: &'w Worker<L>,
+    tally: &'w Tally,
+    seat: &'w Seat,
+    /// Requests read and not yet answered, up to [`MAX_REQUEST`] octets.
+    request: Vec<u8>,
+    /// Responses of which the client has taken the first `sent` octets.
+    responses: Vec<u8>,
+    sent: usize,
+    unflushed: bool,
+    /// Nothing more is to be read: the client has closed its side (its responses are still due), or sent nonsense.
+    ended: bool,
+    /// Queries that wait for a signature, each with the end of its patience.
+    later: Vec<(Box<[u8]>, Instant, Postponed<'w>)>,
+    retry: Option<Pin<Box<Sleep>>>,
+    /// A request was answered since the connection last waited.
+    answered: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
+    /// As much as can be done without waiting.
+    fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.write_rest(context))?;
+            if self.ended && self.request.is_empty() && self.later.is_empty() {
+                return Pin::new(&mut self.stream).poll_shutdown(context);
+            }
+            let worker = self.worker;
+            let desk = &mut *worker.desk.borrow_mut();
+            let began = stopwatch();
+            let (requests, mut page) = desk.open((worker.clock)(), self.tally);
+            self.gather(requests, &mut page, context)?;
+            let Page { out, written, responses: count, .. } = page;
+            let responses = out.get(..written).unwrap_or_default();
+            if responses.is_empty() {
+                if self.ended && self.later.is_empty() {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+            self.tally.latency(began.elapsed(), count);
+            self.unflushed = true;
+            let mut sent = 0;
+            while let Some(rest) = responses.get(sent..).filter(|rest| !rest.is_empty()) {
+                match Pin::new(&mut self.stream).poll_write(context, rest)? {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(count) => sent += count,
+                    Poll::Pending => {
+                        self.responses = rest.to_vec();
+                        self.sent = 0;
+                        return Poll::Pending;
+                    }
+                }
+            }
         }
+    }
+
+    /// Writes what the client did not take so far.
+    fn write_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.responses.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        self.responses = Vec::new();
+        self.sent = 0;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads and answers until nothing more is there, or the page is full.
+    fn gather<Z: Zones>(
+        &mut self,
+        requests: &mut [u8],
+        page: &mut Page<'_, Z>,
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
+        self.asker.keepalive = Some(self.worker.seats.keepalive());
+        self.answer_postponed(page, context);
+        let mut used = 0;
+        let mut filled = self.request.len();
+        if let Some(room) = requests.get_mut(..filled) {
+            room.copy_from_slice(&self.request);
+        }
+        loop {
+            while !page.is_full()
+                && let Some((request, _)) = split(requests.get(used..filled).unwrap_or_default())
+            {
+                used += LENGTH + request.len();
+                self.answer(request, page);
+            }
+            if page.is_full() {
+                break;
+            }
+            let rest = requests.get(used..filled).unwrap_or_default();
+            if self.ended || !acceptable(rest) {
+                self.ended = true;
+                used = filled;
+                break;
+            }
+            requests.copy_within(used..filled, 0);
+            filled -= used;
+            used = 0;
+            let mut room = ReadBuf::new(requests.get_mut(filled..).unwrap_or_default());
+            match Pin::new(&mut self.stream).poll_read(context, &mut room) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !room.filled().is_empty() => filled += room.filled().len(),
+                // The client has no more requests: half a connection is left for the responses. Over TLS it may have
+                // gone without saying so.
+                Poll::Ready(Ok(())) => self.ended = true,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.ended = true,
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        self.request = requests.get(used..filled).unwrap_or_default().to_vec();
+        self.set_retry(context);
+        Ok(())
+    }
+
+    fn answer<Z: Zones>(&mut self, request: &[u8], page: &mut Page<'_, Z>) {
+        let waits = self.later.len() < POSTPONED_HERE && self.worker.postponed.get() < POSTPONED;
+        self.answered = true;
+        let Some(finished) = page.put(&self.asker, request, waits) else {
+            return;
+        };
+        if finished.keepalive_asked {
+            self.seat.keep_alive();
+        }
+        if waits
+            && finished.later
+            && let Some(place) = self.worker.postpone()
+        {
+            self.tally.deferred();
+            self.later.push((request.into(), Instant::now() + SIGNING, place));
+        }
+    }
+
+    /// Queries that wait for a signature are tried again; those that waited long enough get SERVFAIL.
+    fn answer_postponed<Z: Zones>(&mut self, page: &mut Page<'_, Z>, context: &mut Context<'_>) {
+        if self.retry.as_mut().is_none_or(|retry| retry.as_mut().poll(context).is_pending()) {
+            return;
+        }
+        self.retry = None;
+        let now = Instant::now();
+        let asker = self.asker;
+        self.later.retain(|(request, until, _)| {
+            let waits = now < *until;
+            page.is_full() || page.put(&asker, request, waits).is_some_and(|finished| waits && finished.later)
+        });
+    }
+
+    fn set_retry(&mut self, context: &mut Context<'_>) {
+        if !self.later.is_empty() && self.retry.is_none() {
+            let mut retry = Box::pin(sleep(RETRY));
+            if retry.as_mut().poll(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+            self.retry = Some(retry);
+        }
+    }
+
+    /// Says what the connection waits for from now on.
+    fn note(&mut self) {
+        let waits = match () {
+            () if self.unflushed || !self.responses.is_empty() => Waits::Reader,
+            () if !self.later.is_empty() => Waits::Signature,
+            () if !self.request.is_empty() => Waits::Request,
+            () => Waits::Idle,
+        };
+        self.seat.waits(waits, mem::take(&mut self.answered));
     }
 }

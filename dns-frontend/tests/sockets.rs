@@ -175,7 +175,7 @@ fn requests_that_arrive_together_are_answered_together() {
 
 #[test]
 fn connection_limits() {
-    let options = Options { workers: 1, tcp_connections_per_source: 2, ..Options::default() };
+    let options = Options { workers: 1, connections_per_source: 2, ..Options::default() };
     let running = Running::start(&World::new(), LOOPBACK, options, NOW);
     let mut open: Vec<TcpStream> = (0..2).map(|_| running.tcp()).collect();
     let ask = framed(&request(1, "alice._smimecert.example.org"));

@@ -1,22 +1,26 @@
-//! [`Frontend`]: sockets and connections. `axum::serve` sets no limits, so hyper's HTTP/1 connection is driven here.
+//! [`Frontend`]: sockets and connections. `axum::serve` sets no limits, so hyper's connections are driven here: HTTP/1,
+//! and over TLS also HTTP/2 where the client knows it (ALPN `h2`).
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use axum::{Extension, Router, middleware};
 use certdir_directory::{Allowance, Clock, Connections, Reader, Store};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use crate::attempts::Attempts;
@@ -34,6 +38,21 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields of a request; beyond it the answer is 431.
 const MAX_HEADERS: usize = 64;
 
+/// How long a TLS handshake may take. While it lasts it has a place of its own kind, of which there are half as many as
+/// connections: whoever only begins handshakes does not keep out those who ended theirs.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Requests at once on one HTTP/2 connection. Streams that a client opens and resets at once are bounded by hyper.
+const STREAMS: u32 = 64;
+
+/// Octets of bodies that a client may send ahead: on one HTTP/2 stream, and on all of a connection. Also what is kept of
+/// an answer that the client does not take.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// After this time of silence an HTTP/2 client is asked whether it is still there, and has [`HEAD_TIME`] to say so.
+const PING: Duration = Duration::from_secs(30);
+
 /// How long a connection may live; then it ends after the request it is in. A reader that never reads ends with it.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
@@ -46,7 +65,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Limits that an operator may want to change.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Connections at once. HTTP/1 has one request a connection, so this also bounds requests at once.
+    /// Connections at once, with and without TLS. HTTP/1 has one request a connection, HTTP/2 up to 64.
     pub connections: usize,
     /// Connections at once from one source: an IPv4 address or an IPv6 /64.
     pub connections_per_source: usize,
@@ -65,8 +84,11 @@ impl Default for Options {
 #[non_exhaustive]
 pub enum Error {
     /// A listening socket could not be opened.
-    #[error("cannot listen for HTTP on {address}: {source}; choose another address with --http")]
+    #[error("cannot listen for {protocol} on {address}: {source}; choose another address with --{flag}",
+            flag = protocol.to_lowercase())]
     Bind {
+        /// `HTTP` or `HTTPS`.
+        protocol: &'static str,
         /// The address asked for.
         address: SocketAddr,
         /// What the system said.
@@ -83,29 +105,54 @@ impl Error {
     }
 }
 
+/// An open socket.
+struct Listener {
+    address: SocketAddr,
+    socket: std::net::TcpListener,
+}
+
 /// The HTTP front end with its sockets open, not yet answering.
 pub struct Frontend {
-    listeners: Vec<(SocketAddr, std::net::TcpListener)>,
+    plain: Vec<Listener>,
+    secure: Vec<Listener>,
+    /// TLS of the secure ones, and what they serve beside our own routes.
+    tls: Option<(TlsAcceptor, Router)>,
     options: Options,
 }
 
 impl Frontend {
     /// Opens the sockets. Port 0 takes a free port; [`Frontend::addresses`] tells which.
     pub fn bind(addresses: &[SocketAddr], options: Options) -> Result<Frontend, Error> {
-        let mut listeners = Vec::with_capacity(addresses.len());
-        for &address in addresses {
-            let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-                listener.set_nonblocking(true)?;
-                Ok((listener.local_addr()?, listener))
+        Ok(Frontend { plain: open(addresses, "HTTP")?, secure: Vec::new(), tls: None, options })
+    }
+
+    /// Opens sockets for HTTPS, too. `tls` offers `h2` and `http/1.1` (ALPN).
+    pub fn with_tls(mut self, addresses: &[SocketAddr], tls: Arc<rustls::ServerConfig>) -> Result<Frontend, Error> {
+        self.secure = open(addresses, "HTTPS")?;
+        self.tls = Some((TlsAcceptor::from(tls), Router::new()));
+        Ok(self)
+    }
+
+    /// Routes that are served over HTTPS beside our own. Whatever `source` makes of a client's address is among the
+    /// extensions of their requests.
+    pub fn beside<T: Clone + Send + Sync + 'static>(mut self, more: Router, source: fn(IpAddr) -> T) -> Frontend {
+        let with_source =
+            middleware::map_request(move |Extension(Peer(peer)): Extension<Peer>, mut request: Request<Body>| {
+                request.extensions_mut().insert(source(peer));
+                async move { request }
             });
-            listeners.push(bound.map_err(|source| Error::Bind { address, source })?);
-        }
-        Ok(Frontend { listeners, options })
+        self.tls = self.tls.map(|(tls, routes)| (tls, routes.merge(more.layer(with_source))));
+        self
     }
 
     /// The addresses listened on, in the order given to [`Frontend::bind`].
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(address, _)| *address).collect()
+        self.plain.iter().map(|listener| listener.address).collect()
+    }
+
+    /// The addresses listened on for HTTPS, in the order given to [`Frontend::with_tls`].
+    pub fn secure_addresses(&self) -> Vec<SocketAddr> {
+        self.secure.iter().map(|listener| listener.address).collect()
     }
 
     /// Answers until `shutdown` becomes true (or its sender is gone), then lets requests under way end.
@@ -134,17 +181,61 @@ impl Frontend {
         let router = router(site);
         let Options { connections, connections_per_source, .. } = self.options;
         let places = Arc::new(Connections::new(connections, connections_per_source));
+        let handshakes = Arc::new(Connections::new(connections.div_ceil(2), connections_per_source.div_ceil(2)));
         let mut accepting = JoinSet::new();
-        for (address, listener) in self.listeners {
-            let listener = TcpListener::from_std(listener).map_err(|source| Error::Bind { address, source })?;
-            accepting.spawn(accept(listener, router.clone(), places.clone(), shutdown.clone()));
+        let both = router.clone();
+        let plain = self.plain.into_iter().map(|listener| (listener, router.clone(), None));
+        let secure = self.tls.map(|(tls, more)| (both.merge(more), tls));
+        let secure = self.secure.into_iter().filter_map(|listener| {
+            let (router, tls) = secure.clone()?;
+            Some((listener, router, Some(Handshakes { tls, places: handshakes.clone() })))
+        });
+        for (Listener { address, socket }, router, tls) in plain.chain(secure) {
+            let protocol = if tls.is_some() { "HTTPS" } else { "HTTP" };
+            let listener = TcpListener::from_std(socket).map_err(|source| Error::Bind { protocol, address, source })?;
+            accepting.spawn(accept(listener, tls, router, places.clone(), shutdown.clone()));
         }
         while accepting.join_next().await.is_some() {}
         Ok(())
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, places: Arc<Connections>, shutdown: watch::Receiver<bool>) {
+/// Opens sockets; port 0 takes a free one.
+fn open(addresses: &[SocketAddr], protocol: &'static str) -> Result<Vec<Listener>, Error> {
+    let open = |&address: &SocketAddr| {
+        let bound = std::net::TcpListener::bind(address).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            Ok(Listener { address: socket.local_addr()?, socket })
+        });
+        bound.map_err(|source| Error::Bind { protocol, address, source })
+    };
+    addresses.iter().map(open).collect()
+}
+
+/// TLS handshakes, and how many there may be at once.
+#[derive(Clone)]
+struct Handshakes {
+    tls: TlsAcceptor,
+    places: Arc<Connections>,
+}
+
+impl Handshakes {
+    /// The stream behind a handshake, and whether HTTP/2 was agreed on.
+    async fn make(&self, stream: TcpStream, peer: IpAddr) -> Option<(TlsStream<TcpStream>, bool)> {
+        let _place = self.places.admit(peer)?;
+        let stream = tokio::time::timeout(HANDSHAKE_TIME, self.tls.accept(stream)).await.ok()?.ok()?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Some((stream, http2))
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Handshakes>,
+    router: Router,
+    places: Arc<Connections>,
+    shutdown: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut stop = shutdown.clone();
     loop {
@@ -157,10 +248,17 @@ async fn accept(listener: TcpListener, router: Router, places: Arc<Connections>,
             Ok((stream, peer)) => {
                 // Over the limit a connection is closed at once: an answer would cost what the limit saves.
                 if let Some(place) = places.admit(peer.ip()) {
-                    let (router, shutdown) = (router.clone(), shutdown.clone());
+                    let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
                     connections.spawn(async move {
-                        serve(stream, peer.ip(), router, shutdown).await;
-                        drop(place);
+                        let _place = place;
+                        match tls {
+                            None => serve(stream, false, peer.ip(), router, shutdown).await,
+                            Some(tls) => {
+                                if let Some((stream, http2)) = tls.make(stream, peer.ip()).await {
+                                    serve(stream, http2, peer.ip(), router, shutdown).await;
+                                }
+                            }
+                        }
                     });
                 }
             }
@@ -177,9 +275,10 @@ async fn accept(listener: TcpListener, router: Router, places: Arc<Connections>,
 /// One connection, whatever it runs on, until it ends, its life is over, or the program stops.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
+    http2: bool,
     peer: IpAddr,
     router: Router,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) {
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
@@ -188,12 +287,31 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), answer);
+    if http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(HEAD_TIME)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(MAX_HEAD as u32)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(STREAM_WINDOW as usize)
+            .serve_connection(TokioIo::new(stream), answer);
+        run(connection, |connection| connection.graceful_shutdown(), shutdown).await;
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), answer);
+        run(connection, |connection| connection.graceful_shutdown(), shutdown).await;
+    }
+}
+
+/// Drives a connection; `end` lets it end after what is under way.
+async fn run<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), mut shutdown: watch::Receiver<bool>) {
     let mut connection = std::pin::pin!(connection);
     // A connection that ends badly has a client that knows; there is nothing to do about it here.
     tokio::select! {
@@ -201,6 +319,6 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         _ = shutdown.wait_for(|stop| *stop) => {}
         () = tokio::time::sleep(CONNECTION_LIFE) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    end(connection.as_mut());
     let _ = tokio::time::timeout(GRACE, connection).await;
 }

@@ -178,7 +178,7 @@ fn an_address_in_use_is_said_in_one_line() {
 async fn pipe(house: &House) -> (tokio::io::DuplexStream, JoinHandle<()>, watch::Sender<bool>) {
     let (client, server) = tokio::io::duplex(1_024);
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(serve(server, "192.0.2.1".parse().unwrap(), house.router(), stopped));
+    let serving = tokio::spawn(serve(server, false, "192.0.2.1".parse().unwrap(), house.router(), stopped));
     tokio::time::pause();
     (client, serving, stop)
 }

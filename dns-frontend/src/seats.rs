@@ -1,0 +1,218 @@
+//! The open connections of one worker thread: who gets a place, and whose patience is over.
+//!
+//! A connection has no timer of its own. It notes what it waits for and since when, and the thread looks over all of
+//! them a few times a second. The fuller the house, the shorter the idle time (RFC 7766 section 6.2.3, RFC 9210
+//! section 4.4): connections that only wait never keep others out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certdir_directory::{Connections, Place};
+use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::time::{Instant, sleep};
+
+/// How often the thread looks for connections to close.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Without a request.
+    pub(crate) idle: Duration,
+    /// Without a request, for clients that asked how long (RFC 7828), and over QUIC.
+    pub(crate) keepalive: Duration,
+    /// From the beginning to the end of a handshake, of a request, or of taking what was answered.
+    pub(crate) slow: Duration,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// The end of the TLS or QUIC handshake.
+    Handshake,
+    /// A request.
+    Idle,
+    /// The rest of a request.
+    Request,
+    /// That the client takes its responses.
+    Reader,
+    /// Us: signing.
+    Signature,
+}
+
+/// One connection, as the others see it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    waits: Cell<Waits>,
+    since: Cell<Instant>,
+    keepalive: Cell<bool>,
+}
+
+impl Seat {
+    /// Something was completed, or a wait of another kind begins.
+    pub(crate) fn waits(&self, waits: Waits, progress: bool) {
+        if progress || waits != self.waits.get() {
+            self.since.set(Instant::now());
+        }
+        self.waits.set(waits);
+    }
+
+    /// The client wants to know how long it may be idle, and so relies on it (RFC 7828 section 3.3.2).
+    pub(crate) fn keep_alive(&self) {
+        self.keepalive.set(true);
+    }
+}
+
+/// The connections of one worker thread.
+pub(crate) struct Seats {
+    places: Arc<Connections>,
+    total: usize,
+    patience: Patience,
+    taken: RefCell<HashMap<u64, (Rc<Seat>, AbortHandle)>>,
+    next: Cell<u64>,
+    /// What is left of the idle times for now: 1 of this many parts.
+    haste: Cell<u32>,
+}
+
+/// Under this haste clients are asked to go, and handshakes and requests have less time, too.
+const HURRY: u32 = 20;
+
+impl Seats {
+    /// `total` is what `places` has in all.
+    pub(crate) fn new(places: Arc<Connections>, total: usize, patience: Patience) -> Seats {
+        Seats { places, total, patience, taken: RefCell::default(), next: Cell::new(0), haste: Cell::new(1) }
+    }
+
+    /// A place for a connection from `peer`. When all are taken, the connection that has waited longest for its client
+    /// makes room. `None` when nothing can be had, or the source has as many as one may have.
+    pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Place> {
+        if let Some(place) = self.places.admit(peer) {
+            return Some(place);
+        }
+        if self.places.open() < self.total || !self.evict() {
+            return None;
+        }
+        // Its task gives the place back when it is dropped, which is its next turn.
+        yield_now().await;
+        self.places.admit(peer)
+    }
+
+    /// Runs a connection until it ends by itself or is ended.
+    pub(crate) fn run<F: Future<Output = ()> + 'static>(
+        self: &Rc<Seats>,
+        place: Place,
+        waits: Waits,
+        connection: impl FnOnce(Rc<Seat>) -> F,
+    ) {
+        let id = self.next.get();
+        self.next.set(id.wrapping_add(1));
+        let seat =
+            Rc::new(Seat { waits: Cell::new(waits), since: Cell::new(Instant::now()), keepalive: Cell::new(false) });
+        let conversation = connection(seat.clone());
+        let leaving = Leaving { seats: self.clone(), id, _place: place };
+        let task = spawn_local(async move {
+            let _leaving = leaving;
+            conversation.await;
+        });
+        self.taken.borrow_mut().insert(id, (seat, task.abort_handle()));
+    }
+
+    /// Connections of this thread whose handshake goes on.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.taken.borrow().values().filter(|(seat, _)| seat.waits.get() == Waits::Handshake).count()
+    }
+
+    /// How long connections may take.
+    pub(crate) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// How long a client that asked may be idle, in units of 100 ms; 0 asks it to go (RFC 7828 section 3.1).
+    pub(crate) fn keepalive(&self) -> u16 {
+        if self.haste.get() >= HURRY {
+            return 0;
+        }
+        let idle = self.patience.keepalive / self.haste.get();
+        u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX)
+    }
+
+    /// Closes whatever takes too long, for ever.
+    pub(crate) async fn watch(self: Rc<Seats>) {
+        loop {
+            sleep(LOOK).await;
+            self.haste.set(haste(self.places.open(), self.total));
+            let now = Instant::now();
+            for (seat, task) in self.taken.borrow().values() {
+                if self.limit(seat).is_some_and(|limit| now.duration_since(seat.since.get()) > limit) {
+                    task.abort();
+                }
+            }
+        }
+    }
+
+    fn limit(&self, seat: &Seat) -> Option<Duration> {
+        let Patience { idle, keepalive, slow } = self.patience;
+        let haste = self.haste.get();
+        match seat.waits.get() {
+            Waits::Idle if seat.keepalive.get() => Some(keepalive / haste),
+            Waits::Idle => Some(idle / haste),
+            // A handshake or a request takes some round trips at most.
+            Waits::Handshake | Waits::Request if haste >= HURRY => Some(slow / 4),
+            Waits::Handshake | Waits::Request | Waits::Reader => Some(slow),
+            Waits::Signature => None,
+        }
+    }
+
+    /// Ends the connection that has waited longest for its client to say something.
+    fn evict(&self) -> bool {
+        let taken = self.taken.borrow();
+        let waiting = taken
+            .values()
+            .filter(|(seat, task)| {
+                matches!(seat.waits.get(), Waits::Idle | Waits::Handshake | Waits::Request) && !task.is_finished()
+            })
+            .min_by_key(|(seat, _)| seat.since.get());
+        if let Some((_, task)) = waiting {
+            task.abort();
+        }
+        waiting.is_some()
+    }
+}
+
+/// By how much idle times are divided when this many of the places are taken.
+fn haste(open: usize, total: usize) -> u32 {
+    match open.saturating_mul(100) / total.max(1) {
+        0..50 => 1,
+        50..75 => 2,
+        75..90 => 4,
+        _ => HURRY,
+    }
+}
+
+/// Gives back what a connection had, however it ended.
+struct Leaving {
+    seats: Rc<Seats>,
+    id: u64,
+    _place: Place,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.seats.taken.borrow_mut().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fuller_the_shorter() {
+        assert_eq!([0, 511, 512, 767, 768, 921, 922, 1024].map(|open| haste(open, 1024)), [1, 1, 2, 2, 4, 4, 20, 20]);
+        assert_eq!(haste(0, 0), 1);
+    }
+}
