@@ -1,7 +1,7 @@
 //! DNS over HTTPS (RFC 8484): a route for whoever serves HTTPS.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -56,19 +56,26 @@ impl<L: Latest> Desks<L> {
         Desks { desks: desks.collect(), clock, waiting: Semaphore::new(POSTPONED) }
     }
 
+    /// A desk that is free, or else the first one; the wait for it is as short as one answer.
+    fn free(&self) -> Option<MutexGuard<'_, Desk<L>>> {
+        let free = self.desks.iter().find_map(|desk| desk.try_lock().ok());
+        free.or_else(|| self.desks.first().map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn deferred(&self) {
+        if let Some(desk) = self.free() {
+            desk.tally.deferred();
+        }
+    }
+
     /// Answers one message; `None` for what gets no answer, and for one that `waits` for a signature.
     fn answer(&self, asker: &Asker, request: &[u8], waits: bool) -> Result<Option<Vec<u8>>, Later> {
-        // One that is free, or else the wait for the first, which is as short as one answer.
-        let free = self.desks.iter().find_map(|desk| desk.try_lock().ok());
-        let Some(mut desk) =
-            free.or_else(|| self.desks.first().map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner)))
-        else {
+        let Some(mut desk) = self.free() else {
             return Ok(None);
         };
         let Desk { latest, scratch, out, tally } = &mut *desk;
         let finished = answer(latest.load(), request, asker, (self.clock)(), scratch, out);
         if waits && finished.is_some_and(|finished| finished.later) {
-            tally.deferred();
             return Err(Later);
         }
         tally.request(finished);
@@ -125,13 +132,18 @@ pub(crate) fn message_in(query: &str) -> Option<Vec<u8>> {
 async fn respond<L: Latest>(desks: &Desks<L>, source: IpAddr, request: &[u8]) -> Response {
     let asker = Asker::new(Transport::Https, source);
     let until = Instant::now() + SIGNING;
-    // A place is taken before it is known to be needed: there are more of them than connections.
     let mut place = None;
     let message = loop {
-        place = place.or_else(|| desks.waiting.try_acquire().ok());
-        match desks.answer(&asker, request, place.is_some() && Instant::now() < until) {
+        let waits = place.is_some() || desks.waiting.available_permits() > 0;
+        match desks.answer(&asker, request, waits && Instant::now() < until) {
             Ok(message) => break message,
-            Err(Later) => sleep(RETRY).await,
+            Err(Later) => {
+                if place.is_none() {
+                    desks.deferred();
+                    place = desks.waiting.try_acquire().ok();
+                }
+                sleep(RETRY).await;
+            }
         }
     };
     let Some(message) = message else {
