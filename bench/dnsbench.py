@@ -5,7 +5,7 @@ One core serves (0), the other one loads (1); instances named "...2" run unpinne
 line of JSON in the results file: {"round", "server", "row", ...}. table.py makes the table. Exit code 1 when a right question got a
 wrong answer anywhere, or a server could not be measured.
 """
-import argparse, json, os, re, subprocess, sys, time, urllib.request
+import argparse, json, os, re, signal, subprocess, sys, time, urllib.request
 import servers, updates
 from servers import BD, HTTP, LDAP, PORT, TLS, Z, Absent, Server, sh
 
@@ -217,6 +217,7 @@ def main():
     o.updates, o.update_rounds = (100, 1) if o.quick else (500, 3)
     o.cross_check = not o.quick
     servers.KEEP_DATA = o.keep_data
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
     os.sched_setaffinity(0, {1})  # this program, too, stays off the server's core
     run = Run(o)
     lscpu = lambda k: (re.search(rf"^{k}:\s*(.*)", sh("LC_ALL=C lscpu").stdout, re.M) or ["", "?"])[1]

@@ -12,8 +12,10 @@
 # Other options: python3 dnsbench.py --help.
 # Environment: BENCH_DIR (default /tmp/bench), CERTDIR (a built certdir; default: cargo build --release), BENCH_PORT (5301 and the next three).
 set -euo pipefail
+BENCH_DIR=$(realpath -m "${BENCH_DIR:-/tmp/bench}")
+if [ -n "${CERTDIR:-}" ]; then CERTDIR=$(realpath "$CERTDIR"); fi
+export BENCH_DIR PATH="$PATH:/usr/sbin:/sbin"
 cd "$(dirname "$0")"
-export BENCH_DIR=${BENCH_DIR:-/tmp/bench} PATH="$PATH:/usr/sbin:/sbin"
 
 # The command that is needed, and the Debian package that brings it.
 NEEDED='
@@ -38,7 +40,7 @@ while [ $# -gt 0 ]; do
     --size) size=$2; shift ;;
     --million) million=yes ;;
     --prepare) prepare=yes ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit ;;
     *) options+=("$1") ;;
     esac
     shift

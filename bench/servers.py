@@ -180,8 +180,8 @@ def certdir_help(*command):
 CERTDIR_SETTINGS = [
     ("--udp-payload", "4096"),
     ("--udp-certificates", "always"),
-    ("--responses-per-second", "100000000"),
-    ("--signatures-per-second", "1000000"),
+    ("--dns-rate", "100000000"),
+    ("--dns-signatures", "1000000"),
     ("--lookups-per-second", "1000000"),
     ("--lookups-burst", "1000000"),
 ]
@@ -334,5 +334,6 @@ class Server:
 def versions():
     """Name and version of each program measured."""
     first = lambda c: ((lambda r: (r.stdout + r.stderr).strip().splitlines() or ["?"])(sh(c)))[0]
-    return {"certdir": first(f"{CERTDIR} --version"), "knot": first("knotd --version"), "nsd": first("nsd -v"), "bind": first("named -V"),
+    commit = first(f"git -C {HERE} describe --always --dirty")
+    return {"certdir": first(f"{CERTDIR} --version") + f" (source {commit})", "knot": first("knotd --version"), "nsd": first("nsd -v"), "bind": first("named -V"),
             "pdns": "PowerDNS " + first("dpkg-query -W -f '${Version}' pdns-server"), "dnsperf": "dnsperf " + first("dpkg-query -W -f '${Version}' dnsperf"), "openssl": first("openssl version")}
