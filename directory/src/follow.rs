@@ -15,9 +15,8 @@ use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::published::{ChangedDomain, ChangedEntry, Domain, Entry, Published, Version};
-use crate::records;
-use crate::rows::{DomainRow, EntryRow};
+use crate::published::{ChangedDomain, Domain, Published, Version};
+use crate::rows::DomainRow;
 use crate::sqlite;
 use crate::store::Store;
 
@@ -195,11 +194,7 @@ async fn pull(
     for row in sqlite::changed_domains(transaction, since).await? {
         next.apply_domain(changed_domain(store, row)?)?;
     }
-    sqlite::changed_entries(transaction, since, |row| {
-        let changed = changed_entry(next, row)?;
-        next.apply_entry(changed)
-    })
-    .await
+    sqlite::following::changed_entries(transaction, since, next).await
 }
 
 fn changed_domain(store: &Store, row: DomainRow) -> Result<ChangedDomain, Error> {
@@ -208,25 +203,5 @@ fn changed_domain(store: &Store, row: DomainRow) -> Result<ChangedDomain, Error>
         key: store.key(&row)?,
         apex_rrsets: row.apex,
         domain: Domain { name: row.name, apex, settings: row.settings },
-    })
-}
-
-fn changed_entry(published: &Published, row: EntryRow) -> Result<ChangedEntry, Error> {
-    let Some(domain) = published.domain(row.address.domain()) else {
-        return Err(Error::Corrupt(format!("{} belongs to no domain", row.address)));
-    };
-    let visible = row.visible();
-    let spellings = row.spellings;
-    let plain = spellings.is_empty() || spellings == [row.address.clone()];
-    let rrsets = records::attach(&domain.settings, &visible, row.records)?;
-    Ok(ChangedEntry {
-        rrsets,
-        entry: Entry {
-            address: row.address,
-            version: row.version,
-            changed_at: row.changed_at,
-            certificates: visible.into(),
-            spellings: if plain { Box::default() } else { spellings.into() },
-        },
     })
 }

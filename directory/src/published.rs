@@ -3,12 +3,14 @@
 //! What is visible is decided here and in [`crate::lifecycle`], never in a view. DNS answers from the [`Zone`]s, LDAP
 //! and HTTP from the [`Entry`]s; both are changed by the same [`Published::apply_entry`], so they cannot disagree.
 
-use std::hash::{BuildHasher, RandomState};
+use std::borrow::Borrow;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::rdata::SMIMEA_PREFIX;
-use certdir_zones::{Address, DomainName, Name, Rdata, SignedRrset, Usage, Zone, ZoneKey};
+use certdir_zones::{Address, DomainName, Name, Rdata, SignedRrset, Table, Usage, Zone, ZoneKey};
+use foldhash::quality::RandomState;
 
 use crate::domain::Settings;
 use crate::error::Error;
@@ -26,14 +28,15 @@ pub struct Published {
     domains: imbl::OrdMap<DomainName, Arc<Domain>>,
     zones: imbl::HashMap<Name, Zone>,
     /// By domain, then mailbox, so that a domain's stand together.
-    entries: imbl::OrdMap<Key, Arc<Entry>>,
+    entries: imbl::OrdSet<Ordered>,
     /// Entries by the keyed hash of an attribute and its value; a look-up compares the value again.
-    index: imbl::OrdMap<(u64, Key), Arc<Entry>>,
+    index: Table<Arc<Entry>>,
     hasher: RandomState,
 }
 
-/// Where an entry stands among the others: its domain, an octet that no domain has, its mailbox in lower case.
-type Key = Arc<str>;
+/// An entry in the order of addresses.
+#[derive(Clone)]
+struct Ordered(Arc<Entry>);
 
 /// A hosted domain.
 #[derive(Debug)]
@@ -56,12 +59,12 @@ pub struct Entry {
     /// When that was.
     pub changed_at: UnixTime,
     /// Its current certificates, newest first.
-    pub certificates: Box<[Arc<Visible>]>,
+    pub certificates: Box<[Visible]>,
     pub(crate) spellings: Box<[Address]>,
 }
 
-/// A certificate that is published.
-#[derive(Debug)]
+/// A certificate that is published. A clone shares its octets.
+#[derive(Clone, Debug)]
 pub struct Visible {
     /// SHA-256 of the DER.
     pub sha256: [u8; 32],
@@ -99,9 +102,9 @@ impl Published {
             revision: 0,
             domains: imbl::OrdMap::new(),
             zones: imbl::HashMap::new(),
-            entries: imbl::OrdMap::new(),
-            index: imbl::OrdMap::new(),
-            hasher: RandomState::new(),
+            entries: imbl::OrdSet::new(),
+            index: Table::default(),
+            hasher: RandomState::default(),
         }
     }
 
@@ -150,20 +153,31 @@ impl Published {
         self.domains.get(name)
     }
 
+    /// The hosted domain of an address as it is displayed.
+    pub(crate) fn domain_of(&self, address: &str) -> Option<&Arc<Domain>> {
+        self.domains.get(address.rsplit_once('@')?.1)
+    }
+
     /// The entry of a mailbox, whatever the case of its local part.
     pub fn entry(&self, address: &Address) -> Option<&Arc<Entry>> {
-        self.entries.get(&key_of(address))
+        self.exactly(&address.lower_case())
+    }
+
+    /// The entry of a mailbox in lower case.
+    fn exactly(&self, mailbox: &Address) -> Option<&Arc<Entry>> {
+        self.index.under(self.hash(Tag::Mail, mailbox)).find(|entry| entry.address == *mailbox)
     }
 
     /// Every entry, by domain and mailbox.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values()
+        self.entries.iter().map(|ordered| &ordered.0)
     }
 
     /// The entries of a domain, by mailbox.
     pub fn entries_in<'a>(&'a self, domain: &DomainName) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
-        let (first, end): (Key, Key) = (format!("{domain}\0").into(), format!("{domain}\u{1}").into());
-        self.entries.range(first..end).map(|(_, entry)| entry)
+        let domain = domain.clone();
+        let from = self.entries.range(Address::before_all(&domain)..);
+        from.map(|ordered| &ordered.0).take_while(move |entry| *entry.address.domain() == domain)
     }
 
     /// How many entries there are.
@@ -176,7 +190,7 @@ impl Published {
         self.entries.is_empty()
     }
 
-    /// Entries of which an attribute equals a value, whatever the case.
+    /// Entries of which an attribute equals a value, whatever the case; in no order.
     pub fn entries_by<'a>(
         &'a self,
         attribute: Attribute,
@@ -185,9 +199,10 @@ impl Published {
         let wanted = fold(value);
         let (direct, hash) = match attribute {
             Attribute::Mail => (Address::parse(value).ok().and_then(|address| self.entry(&address)), None),
-            Attribute::Uid | Attribute::Cn => (None, Some(self.hash(attribute_tag(attribute), wanted.as_bytes()))),
+            Attribute::Uid => (None, Some(self.hash(Tag::Uid, wanted.as_str()))),
+            Attribute::Cn => (None, Some(self.hash(Tag::Cn, wanted.as_str()))),
         };
-        let listed = hash.into_iter().flat_map(|hash| self.indexed(hash));
+        let listed = hash.into_iter().flat_map(|hash| self.index.under(hash));
         direct.into_iter().chain(listed.filter(move |entry| match attribute {
             Attribute::Mail => false,
             Attribute::Uid => entry.uid() == wanted,
@@ -195,21 +210,11 @@ impl Published {
         }))
     }
 
-    /// The entries that show a certificate, by its SHA-256.
+    /// The entries that show a certificate, by its SHA-256; in no order.
     pub fn entries_of<'a>(&'a self, sha256: &'a [u8; 32]) -> impl Iterator<Item = &'a Arc<Entry>> {
-        self.indexed(self.hash(TAG_SHA256, sha256))
+        self.index
+            .under(self.hash(Tag::Sha256, sha256))
             .filter(move |entry| entry.certificates.iter().any(|c| c.sha256 == *sha256))
-    }
-
-    /// An entry that shows a certificate, by its SHA-256.
-    pub fn certificate(&self, sha256: &[u8; 32]) -> Option<&Arc<Entry>> {
-        let shows = |entry: &&Arc<Entry>| entry.certificates.iter().any(|c| c.sha256 == *sha256);
-        self.indexed(self.hash(TAG_SHA256, sha256)).find(shows)
-    }
-
-    fn indexed(&self, hash: u64) -> impl Iterator<Item = &Arc<Entry>> {
-        let first: (u64, Key) = (hash, Key::from(""));
-        self.index.range(first..).take_while(move |((found, _), _)| *found == hash).map(|(_, entry)| entry)
     }
 
     /// Gives the set its numbers, once all changes are applied.
@@ -235,8 +240,7 @@ impl Published {
         let Some(domain) = self.domains.get(changed.entry.address.domain()).cloned() else {
             return Err(Error::UnknownDomain(changed.entry.address.domain().clone()));
         };
-        let key = key_of(&changed.entry.address);
-        let old = self.entries.get(&key).cloned();
+        let old = self.exactly(&changed.entry.address).cloned();
         if let Some(zone) = self.zones.get_mut(&domain.apex) {
             if let Some(old) = &old {
                 for (owner, rtype) in records::owners(&domain.settings, &old.address, &old.spellings) {
@@ -247,36 +251,33 @@ impl Published {
                 zone.set(&owner, rrset)?;
             }
         }
-        if let Some(old) = &old {
-            for hash in self.index_keys(old) {
-                self.index.remove(&(hash, key.clone()));
+        if let Some(old) = old {
+            for hash in self.index_keys(&old) {
+                self.index.remove(hash, |entry| Arc::ptr_eq(entry, &old));
             }
+            self.entries.remove(&old.address);
         }
-        if changed.entry.certificates.is_empty() {
-            self.entries.remove(&key);
-        } else {
+        if !changed.entry.certificates.is_empty() {
             let entry = Arc::new(changed.entry);
             for hash in self.index_keys(&entry) {
-                self.index.insert((hash, key.clone()), entry.clone());
+                self.index.insert(hash, entry.clone());
             }
-            self.entries.insert(key, entry);
+            self.entries.insert(Ordered(entry));
         }
         Ok(())
     }
 
+    /// The hashes under which an entry is found, once each.
     fn index_keys(&self, entry: &Entry) -> Vec<u64> {
-        let mut keys = vec![self.hash(attribute_tag(Attribute::Uid), entry.uid().as_bytes())];
-        let mut names: Vec<String> = entry.common_names().map(fold).collect();
-        names.sort();
-        names.dedup();
-        keys.extend(names.iter().map(|name| self.hash(attribute_tag(Attribute::Cn), name.as_bytes())));
-        keys.extend(entry.certificates.iter().map(|c| self.hash(TAG_SHA256, &c.sha256)));
+        let mut keys = vec![self.hash(Tag::Mail, &entry.address), self.hash(Tag::Uid, entry.uid())];
+        keys.extend(entry.common_names().map(|name| self.hash(Tag::Cn, fold(name).as_str())));
+        keys.extend(entry.certificates.iter().map(|c| self.hash(Tag::Sha256, &c.sha256)));
         keys.sort_unstable();
         keys.dedup();
         keys
     }
 
-    fn hash(&self, tag: u8, value: &[u8]) -> u64 {
+    fn hash<T: std::hash::Hash + ?Sized>(&self, tag: Tag, value: &T) -> u64 {
         self.hasher.hash_one((tag, value))
     }
 }
@@ -293,12 +294,12 @@ impl Entry {
     }
 
     /// The certificates to encrypt to that are valid at a time, newest first.
-    pub fn visible(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Visible>> {
+    pub fn visible(&self, now: UnixTime) -> impl Iterator<Item = &Visible> {
         self.certificates.iter().filter(move |c| c.usage != Usage::DaneTa && c.valid_at(now))
     }
 
     /// The domain's own CA certificates that are valid at a time; only the domain's entry has some.
-    pub fn authorities(&self, now: UnixTime) -> impl Iterator<Item = &Arc<Visible>> {
+    pub fn authorities(&self, now: UnixTime) -> impl Iterator<Item = &Visible> {
         self.certificates.iter().filter(move |c| c.usage == Usage::DaneTa && c.valid_at(now))
     }
 
@@ -347,21 +348,41 @@ pub(crate) struct ChangedEntry {
     pub(crate) rrsets: Vec<(Name, SignedRrset)>,
 }
 
-fn key_of(address: &Address) -> Key {
-    let mailbox = address.lower_case();
-    format!("{}\0{}", mailbox.domain(), mailbox.local()).into()
-}
-
 fn fold(value: &str) -> String {
     value.trim().to_lowercase()
 }
 
-const TAG_SHA256: u8 = 0;
+/// What is hashed for the index.
+#[derive(Hash, Clone, Copy)]
+enum Tag {
+    Mail,
+    Uid,
+    Cn,
+    Sha256,
+}
 
-fn attribute_tag(attribute: Attribute) -> u8 {
-    match attribute {
-        Attribute::Mail => 1,
-        Attribute::Uid => 2,
-        Attribute::Cn => 3,
+impl Borrow<Address> for Ordered {
+    fn borrow(&self) -> &Address {
+        &self.0.address
+    }
+}
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Ordered) -> bool {
+        self.0.address == other.0.address
+    }
+}
+
+impl Eq for Ordered {}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Ordered) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Ordered) -> std::cmp::Ordering {
+        self.0.address.cmp(&other.0.address)
     }
 }

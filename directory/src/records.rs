@@ -53,34 +53,15 @@ pub(crate) fn rrsets(
     settings: &Settings,
     mailbox: &Address,
     spellings: &[Address],
-    visible: &[Arc<Visible>],
+    visible: &[Visible],
     now: UnixTime,
 ) -> Result<Vec<(Name, Rrset)>, Error> {
     let left = visible.iter().map(|c| c.not_after.saturating_sub(now)).min().unwrap_or(0);
     let ttl = settings.ttl.min(u32::try_from(left.max(1)).unwrap_or(u32::MAX));
-    with_ttl(settings, owners(settings, mailbox, spellings), visible, |_| ttl)
-}
-
-fn with_ttl(
-    settings: &Settings,
-    owners: Vec<(Name, RecordType)>,
-    visible: &[Arc<Visible>],
-    ttl: impl Fn(usize) -> u32,
-) -> Result<Vec<(Name, Rrset)>, Error> {
-    let smimea: Vec<Rdata> = visible.iter().map(|c| c.rdata.clone()).collect();
-    let mut certs: Option<Vec<Rdata>> = None;
-    let mut all = Vec::with_capacity(owners.len());
-    for (position, (owner, rtype)) in owners.into_iter().enumerate() {
-        let rdata = if rtype == RecordType::CERT {
-            let form = settings.cert_form();
-            let people = visible.iter().filter(|c| c.usage != Usage::DaneTa);
-            certs.get_or_insert_with(|| people.map(|c| cert(form, c.der())).collect()).clone()
-        } else {
-            smimea.clone()
-        };
-        if !rdata.is_empty() {
-            all.push((owner, Rrset::new(rtype, ttl(position), rdata)?));
-        }
+    let mut data = Data { settings, visible, cert: None };
+    let mut all = Vec::new();
+    for (owner, rtype) in owners(settings, mailbox, spellings) {
+        all.extend(data.rrset(rtype, ttl)?.map(|rrset| (owner, rrset)));
     }
     Ok(all)
 }
@@ -88,18 +69,37 @@ fn with_ttl(
 /// Puts stored signatures to the RRsets that follow from the visible certificates.
 pub(crate) fn attach(
     settings: &Settings,
-    visible: &[Arc<Visible>],
+    visible: &[Visible],
     records: Vec<SignedRecord>,
 ) -> Result<Vec<(Name, SignedRrset)>, Error> {
-    let owners = records.iter().map(|r| (r.owner.clone(), r.rtype)).collect();
-    let ttls: Vec<u32> = records.iter().map(|r| r.ttl).collect();
-    let rrsets = with_ttl(settings, owners, visible, |position| ttls.get(position).copied().unwrap_or(0))?;
-    let mut signatures = records.into_iter();
-    let signed = rrsets.into_iter().filter_map(|(owner, rrset)| {
-        let record = signatures.find(|r| r.owner == owner && r.rtype == rrset.rtype)?;
-        Some((owner, SignedRrset { rrset, rrsig: record.rrsig }))
-    });
-    Ok(signed.collect())
+    let mut data = Data { settings, visible, cert: None };
+    let mut signed = Vec::with_capacity(records.len());
+    for SignedRecord { owner, rtype, ttl, rrsig } in records {
+        signed.extend(data.rrset(rtype, ttl)?.map(|rrset| (owner, SignedRrset { rrset, rrsig })));
+    }
+    Ok(signed)
+}
+
+/// The RDATA that follow from the visible certificates.
+struct Data<'a> {
+    settings: &'a Settings,
+    visible: &'a [Visible],
+    /// Made when first asked for, then shared by all owners.
+    cert: Option<Vec<Rdata>>,
+}
+
+impl Data<'_> {
+    /// The RRset of a type; none where no certificate is for it.
+    fn rrset(&mut self, rtype: RecordType, ttl: u32) -> Result<Option<Rrset>, Error> {
+        let rdata: Vec<Rdata> = if rtype == RecordType::CERT {
+            let form = self.settings.cert_form();
+            let people = self.visible.iter().filter(|c| c.usage != Usage::DaneTa);
+            self.cert.get_or_insert_with(|| people.map(|c| cert(form, c.der())).collect()).clone()
+        } else {
+            self.visible.iter().map(|c| c.rdata.clone()).collect()
+        };
+        if rdata.is_empty() { Ok(None) } else { Ok(Some(Rrset::new(rtype, ttl, rdata)?)) }
+    }
 }
 
 /// When signatures made now begin, end and are due for renewal.

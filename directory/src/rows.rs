@@ -131,9 +131,9 @@ pub(crate) struct SignedRecord {
 
 impl EntryRow {
     /// What views show of it, newest first.
-    pub(crate) fn visible(&self) -> Vec<Arc<Visible>> {
+    pub(crate) fn visible(&self) -> Vec<Visible> {
         let shown = self.bindings.iter().filter(|binding| binding.visible);
-        shown.map(|binding| Arc::new(visible(&binding.certificate, binding.asserted))).collect()
+        shown.map(|binding| visible(&binding.certificate, binding.asserted)).collect()
     }
 
     /// The spellings that follow from the certificates, once each.
@@ -147,6 +147,11 @@ impl EntryRow {
         all.dedup();
         all
     }
+}
+
+/// The SMIMEA usage of a certificate's row.
+pub(crate) fn usage(number: i64) -> Usage {
+    if number == i64::from(Usage::DaneTa as u8) { Usage::DaneTa } else { Usage::DaneEe }
 }
 
 pub(crate) fn visible(certificate: &CertificateRow, asserted: bool) -> Visible {

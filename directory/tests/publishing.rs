@@ -33,7 +33,7 @@ async fn a_certificate_is_seen_by_all_views_at_one_version() {
         assert_eq!(published.entries_by(attribute, "nobody").count(), 0);
     }
     let sha256 = published.entry(&address("alice@example.org")).unwrap().certificates[0].sha256;
-    assert!(published.certificate(&sha256).is_some());
+    assert!(published.entries_of(&sha256).next().is_some());
 }
 
 #[tokio::test]

@@ -45,9 +45,9 @@ pub(crate) struct Hit {
     pub(crate) matched: Match,
     pub(crate) entry: Arc<Entry>,
     /// Valid now, newest first.
-    pub(crate) certificates: Vec<Arc<Visible>>,
+    pub(crate) certificates: Vec<Visible>,
     /// The CA certificates that the domain publishes for its people; only with the domain's own entry.
-    pub(crate) authorities: Vec<Arc<Visible>>,
+    pub(crate) authorities: Vec<Visible>,
 }
 
 /// The certificates to encrypt to for an address: its own, else its domain's. One pinned set, one time, no I/O.
@@ -193,16 +193,16 @@ pub(crate) fn parse_sha256(text: &str) -> Result<[u8; 32], Problem> {
     })
 }
 
-pub(crate) fn facts(certificates: &[Arc<Visible>]) -> Result<Vec<Facts>, Problem> {
+pub(crate) fn facts(certificates: &[Visible]) -> Result<Vec<Facts>, Problem> {
     certificates.iter().map(|visible| Facts::read(visible)).collect()
 }
 
-fn pem(certificates: &[Arc<Visible>]) -> Vec<u8> {
+fn pem(certificates: &[Visible]) -> Vec<u8> {
     certificates.iter().map(|visible| certdir_certificate::pem_encode(visible.der())).collect::<String>().into_bytes()
 }
 
-fn newest(certificates: &[Arc<Visible>]) -> Result<&Visible, Problem> {
-    certificates.first().map(|visible| &**visible).ok_or_else(no_recipient_certificate)
+fn newest(certificates: &[Visible]) -> Result<&Visible, Problem> {
+    certificates.first().ok_or_else(no_recipient_certificate)
 }
 
 fn no_recipient_certificate() -> Problem {

@@ -255,7 +255,7 @@ impl Give<'_> {
 /// The different common names in the certificates an entry shows, or its local part when they have none.
 fn common_names(entry: &Entry, now: UnixTime) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for name in entry.visible(now).filter_map(|certificate: &Arc<Visible>| certificate.common_name.as_deref()) {
+    for name in entry.visible(now).filter_map(|certificate: &Visible| certificate.common_name.as_deref()) {
         let prepared = schema::prepare(name);
         if !prepared.is_empty() && !names.iter().any(|known| schema::prepare(known) == prepared) {
             names.push(name);

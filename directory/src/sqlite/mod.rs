@@ -1,6 +1,6 @@
 //! Every SQL statement of certdir's embedded store (SQLite in WAL mode). Nobody outside this crate sees it: callers know
 //! [`crate::Store`], so that another database can join beside this module.
-//! Here is what a transaction loads and saves and what a follower reads; [`reading`] has the look-ups of people,
+//! Here is what a transaction loads and saves; [`following`] has what a follower reads, [`reading`] the look-ups of people,
 //! [`token`] the tokens.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use certdir_certificate::UnixTime;
 use certdir_zones::rdata::smimea;
-use certdir_zones::{Address, DomainName, Usage};
+use certdir_zones::{Address, DomainName};
 use sqlx::query_builder::QueryBuilder;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -25,8 +25,9 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::lifecycle::Purposes;
 use crate::records;
-use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
+use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State, usage};
 
+pub(crate) mod following;
 pub(crate) mod reading;
 pub(crate) mod token;
 
@@ -145,35 +146,11 @@ pub(crate) async fn entries(connection: &mut SqliteConnection, mailboxes: &[Addr
     Ok(entries)
 }
 
-/// Calls `each` with every entry changed since a revision, with its visible certificates only.
-pub(crate) async fn changed_entries(
-    connection: &mut SqliteConnection,
-    since: u64,
-    mut each: impl FnMut(EntryRow) -> Result<(), Error>,
-) -> Result<(), Error> {
-    use futures_util::TryStreamExt;
-    let mut query = QueryBuilder::<Sqlite>::new(SELECT_ENTRY);
-    query.push(VISIBLE_ONLY).push(JOIN_CERTIFICATE);
-    if since > 0 {
-        query.push(" WHERE e.revision > ").push_bind(signed(since)?);
-    }
-    query.push(ORDER_ENTRY);
-    let mut rows = query.build().fetch(connection);
-    let mut joined = Joined::default();
-    while let Some(row) = rows.try_next().await? {
-        if let Some(entry) = joined.add(&row)? {
-            each(entry)?;
-        }
-    }
-    joined.finish().map_or(Ok(()), each)
-}
-
 const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, e.spellings, \
      b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
      b.added_version, b.ended_at, b.reason, \
      c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, c.subject, c.issuer, c.serial_hex, c.key_name \
      FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
-const VISIBLE_ONLY: &str = " AND b.visible = 1";
 const JOIN_CERTIFICATE: &str = " LEFT JOIN certificate c ON c.id = b.certificate_id";
 const ORDER_ENTRY: &str = " ORDER BY e.id, b.restored DESC, c.not_before DESC, c.not_after DESC, c.id DESC";
 
@@ -254,10 +231,7 @@ fn lines(addresses: &[Address]) -> String {
 
 fn certificate(row: &SqliteRow, id: i64, first: usize) -> Result<CertificateRow, Error> {
     let sha256: &[u8] = row.try_get(first)?;
-    let usage = match row.try_get::<i64, _>(first + 1)? {
-        2 => Usage::DaneTa,
-        _ => Usage::DaneEe,
-    };
+    let usage = usage(row.try_get(first + 1)?);
     Ok(CertificateRow {
         id,
         sha256: sha256.try_into().map_err(|_| Error::Corrupt("a certificate's digest".into()))?,

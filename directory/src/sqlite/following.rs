@@ -1,0 +1,138 @@
+//! What followers read: every entry that changed, with what views show of it and nothing else. At the start this is every
+//! entry there is, so each column and each copy counts.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use certdir_certificate::UnixTime;
+use certdir_zones::rdata::smimea;
+use certdir_zones::{Address, Rdata};
+use futures_util::TryStreamExt;
+use sqlx::query_builder::QueryBuilder;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Row, Sqlite};
+
+use super::{signed, spellings, unsigned};
+use crate::error::Error;
+use crate::published::{ChangedEntry, Entry, Published, Visible};
+use crate::records;
+use crate::rows::{SignedRecord, usage};
+
+/// In the order of entries only: sorting certificates in SQLite would copy each of them once more.
+const SELECT: &str = "SELECT e.id, e.address, e.version, e.changed_at, e.spellings, e.records, \
+     c.id, c.der, c.sha256, c.usage, c.not_before, c.not_after, c.common_name, b.asserted, b.restored \
+     FROM entry e LEFT JOIN binding b ON b.entry_id = e.id AND b.visible = 1 \
+     LEFT JOIN certificate c ON c.id = b.certificate_id";
+
+/// Applies every entry changed since a revision to a published set that has its domain already.
+pub(crate) async fn changed_entries(
+    connection: &mut SqliteConnection,
+    since: u64,
+    next: &mut Published,
+) -> Result<(), Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+    if since > 0 {
+        query.push(" WHERE e.revision > ").push_bind(signed(since)?);
+    }
+    query.push(" ORDER BY e.id");
+    let mut rows = query.build().fetch(connection);
+    let mut open: Option<Open> = None;
+    let mut shared = HashMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let id: i64 = row.try_get(0)?;
+        if open.as_ref().is_none_or(|open| open.id != id)
+            && let Some(done) = open.replace(Open::read(id, &row, next)?)
+        {
+            next.apply_entry(done.close(next)?)?;
+        }
+        if let Some(open) = &mut open {
+            open.add(&row, &mut shared)?;
+        }
+    }
+    if let Some(done) = open {
+        next.apply_entry(done.close(next)?)?;
+    }
+    Ok(())
+}
+
+/// An entry of which rows are still to come.
+struct Open {
+    id: i64,
+    address: Address,
+    version: u64,
+    changed_at: UnixTime,
+    spellings: Vec<Address>,
+    records: Vec<SignedRecord>,
+    /// With what decides about their order.
+    visible: Vec<(Rank, Visible)>,
+}
+
+/// The last brought back first, then the newest.
+type Rank = Reverse<(i64, UnixTime, UnixTime, i64)>;
+
+impl Open {
+    fn read(id: i64, row: &SqliteRow, published: &Published) -> Result<Open, Error> {
+        let text: &str = row.try_get(1)?;
+        let address = match published.domain_of(text) {
+            Some(domain) => Address::parse_within(&domain.name, text)?,
+            None => return Err(Error::Corrupt(format!("{text} belongs to no domain"))),
+        };
+        let spelled: &str = row.try_get(4)?;
+        Ok(Open {
+            id,
+            address,
+            version: unsigned(row, 2)?,
+            changed_at: row.try_get(3)?,
+            spellings: if spelled == text { Vec::new() } else { spellings(row, 4)? },
+            records: records::decode(row.try_get(5)?)?,
+            visible: Vec::with_capacity(1),
+        })
+    }
+
+    /// Adds the certificate of a row. The octets of one that serves several mailboxes are kept once.
+    fn add(&mut self, row: &SqliteRow, shared: &mut HashMap<i64, Rdata>) -> Result<(), Error> {
+        let Some(id) = row.try_get::<Option<i64>, _>(6)? else {
+            return Ok(());
+        };
+        let usage = usage(row.try_get(9)?);
+        let rdata = match shared.get(&id) {
+            Some(known) => known.clone(),
+            None => {
+                let read = smimea(usage, row.try_get(7)?);
+                shared.insert(id, read.clone());
+                read
+            }
+        };
+        let sha256: &[u8] = row.try_get(8)?;
+        let (not_before, not_after) = (row.try_get(10)?, row.try_get(11)?);
+        let visible = Visible {
+            sha256: sha256.try_into().map_err(|_| Error::Corrupt("a certificate's digest".into()))?,
+            not_before,
+            not_after,
+            common_name: row.try_get::<Option<&str>, _>(12)?.map(Box::from),
+            asserted: row.try_get(13)?,
+            usage,
+            rdata,
+        };
+        self.visible.push((Reverse((row.try_get(14)?, not_before, not_after, id)), visible));
+        Ok(())
+    }
+
+    fn close(mut self, published: &Published) -> Result<ChangedEntry, Error> {
+        self.visible.sort_by_key(|(rank, _)| *rank);
+        let certificates: Box<[Visible]> = self.visible.into_iter().map(|(_, visible)| visible).collect();
+        let Some(domain) = published.domain(self.address.domain()) else {
+            return Err(Error::UnknownDomain(self.address.domain().clone()));
+        };
+        Ok(ChangedEntry {
+            rrsets: records::attach(&domain.settings, &certificates, self.records)?,
+            entry: Entry {
+                address: self.address,
+                version: self.version,
+                changed_at: self.changed_at,
+                certificates,
+                spellings: self.spellings.into(),
+            },
+        })
+    }
+}
