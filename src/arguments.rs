@@ -7,6 +7,8 @@ use std::str::FromStr;
 use certdir_directory::{Address, DomainName, Role, State};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::dns_policy::DnsPolicy;
+
 /// A certificate directory: S/MIME certificates published over DNSSEC, LDAP and HTTP.
 ///
 /// Exit codes: 0 done; 1 an error, or nothing was taken; `publish`: 4 something was refused and the rest taken;
@@ -115,10 +117,8 @@ pub(crate) struct Listen {
     /// Threads that answer DNS; 0 means one for each core.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_WORKERS", default_value_t = 0)]
     pub(crate) dns_workers: usize,
-    /// The longest DNS answer over UDP, in octets.
-    #[arg(long, value_name = "OCTETS", env = "CERTDIR_UDP_PAYLOAD", default_value_t = 1232,
-          value_parser = clap::value_parser!(u16).range(512..=4096))]
-    pub(crate) udp_payload: u16,
+    #[command(flatten)]
+    pub(crate) dns_policy: DnsPolicy,
     /// Look-ups a second allowed to one source (IPv4 address or IPv6 /64) on LDAP and HTTP together.
     #[arg(long, value_name = "N", env = "CERTDIR_LOOKUPS_PER_SECOND", default_value_t = 20)]
     pub(crate) lookups_per_second: u32,

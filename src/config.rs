@@ -12,7 +12,7 @@ use clap::{ArgMatches, Command};
 use crate::error::Error;
 
 /// The keys a file may have: the settings that are the same every day. What one command does is said to that command.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 20] = [
     "data",
     "url",
     "token",
@@ -21,6 +21,13 @@ const KEYS: [&str; 13] = [
     "http",
     "dns-workers",
     "udp-payload",
+    "udp-certificates",
+    "dns-rate",
+    "dns-slip",
+    "dns-signatures",
+    "dns-cookie-secret",
+    "query-log",
+    "query-log-full",
     "lookups-per-second",
     "lookups-burst",
     "server",
@@ -72,7 +79,7 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command, Error> {
             toml::Value::Array(values) => values.iter().map(scalar).collect(),
             other => scalar(&other).map(|one| vec![one]),
         };
-        let values = values.ok_or_else(|| wrong(format!("{key} is a text, a number, or a list of texts")))?;
+        let values = values.ok_or_else(|| wrong(format!("{key} is a text, a number, true or false, or a list of texts")))?;
         command = defaults(command, &key, &values);
     }
     Ok(command)
@@ -94,6 +101,7 @@ fn scalar(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(yes) => Some(yes.to_string()),
         _ => None,
     }
 }
@@ -142,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_file_gives_defaults_and_flags_win() {
-        let file = "data = \"/var/lib/certdir\"\ndns = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nldap = \"none\"\nlookups-burst = 7\n";
+        let file = "data = \"/var/lib/certdir\"\ndns = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\nldap = \"none\"\nlookups-burst = 7\nquery-log-full = true\n";
         let parsed = parse(file, &["serve", "--http", "127.0.0.1:3"]).unwrap();
         assert_eq!(parsed.everywhere.data, Path::new("/var/lib/certdir"));
         let arguments::Command::Serve(listen) = parsed.command else { panic!() };

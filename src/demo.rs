@@ -28,8 +28,8 @@ pub(crate) async fn demo(everywhere: &Everywhere, listen: Listen) -> Result<Exit
     // folder that is removed at the end.
     let temporary = (!everywhere.data_named).then(tempfile::tempdir).transpose()?;
     let data = temporary.as_ref().map_or(everywhere.data.clone(), |folder| folder.path().join("demo"));
-    let frontends = Frontends::bind(&listen).await?;
     let store = Store::open(&data).await?;
+    let frontends = Frontends::bind(&listen, &data).await?;
     let mut anchors = Vec::new();
     for domain in DOMAINS {
         let domain = DomainName::parse(domain)?;

@@ -1,7 +1,8 @@
 //! The program `certdir`: [`arguments`] and [`config`] read what a person typed, one module for each group of commands
 //! carries it out, [`output`] prints, [`error`] says how it ends.
 //!
-//! [`serve`] wires the store, its follower, upkeep and the front ends; [`demo`] does so with sample domains. [`publish`]
+//! [`serve`] wires the store, its follower, upkeep and the front ends; [`demo`] does so with sample domains; [`dns_policy`]
+//! reads what one DNS source may get. [`publish`]
 //! (with [`reading`] for files) and [`admin`] change the data folder, or a running directory through [`remote`]. [`look`]
 //! shows what is there, [`resolve`] looks from outside. [`clock`] is the only place that reads the time.
 
@@ -10,6 +11,7 @@ mod arguments;
 mod clock;
 mod config;
 mod demo;
+mod dns_policy;
 mod error;
 mod look;
 mod output;

@@ -1,5 +1,6 @@
 //! `certdir serve`: the store, its follower, upkeep and every front end, until told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const UPKEEP_PAUSE: Duration = Duration::from_secs(10);
 /// Runs the directory.
 pub(crate) async fn serve(everywhere: &Everywhere, listen: Listen) -> Result<Exit, Error> {
     let store = Store::open(&everywhere.data).await?;
-    let frontends = Frontends::bind(&listen).await?;
+    let frontends = Frontends::bind(&listen, &everywhere.data).await?;
     frontends.run(store, &listen, Output { json: everywhere.json }, |_| Ok(())).await
 }
 
@@ -36,9 +37,9 @@ pub(crate) struct Frontends {
 }
 
 impl Frontends {
-    pub(crate) async fn bind(listen: &Listen) -> Result<Frontends, Error> {
-        let mut options = certdir_dns::Options::default();
-        options.policy.udp_payload = listen.udp_payload;
+    pub(crate) async fn bind(listen: &Listen, data: &Path) -> Result<Frontends, Error> {
+        let policy = listen.dns_policy.read(data)?;
+        let mut options = certdir_dns::Options { policy, ..certdir_dns::Options::default() };
         if listen.dns_workers > 0 {
             options.workers = listen.dns_workers;
         }

@@ -8,10 +8,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use certdir_certificate::UnixTime;
+use certdir_zones::Zone;
 
 use crate::cookie::CookieState;
 use crate::policy::{Policy, UdpCertificates};
 use crate::proofs::{Denials, Unproven};
+use crate::query_log::{self, QueryLog, Sampler};
 use crate::rate::{Rates, Verdict};
 use crate::reply::resolve;
 use crate::request::{Edns, MAX_NAME, Rcode, parse};
@@ -88,13 +90,14 @@ pub struct Scratch {
     rates: Option<Rates>,
     /// Responses that rate limiting dropped, since somebody looked.
     dropped: u64,
+    sampler: Sampler,
 }
 
 impl Scratch {
     /// For a worker with these limits.
     pub fn new(policy: Policy) -> Scratch {
         let denials = Denials::new(policy.signatures_per_second);
-        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: 0 }
+        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: 0, sampler: Sampler::default() }
     }
 
     /// How many responses rate limiting dropped since this was asked last.
@@ -122,7 +125,7 @@ pub fn answer<Z: Zones>(
     out: &mut [u8],
 ) -> Option<Finished> {
     let request = parse(message)?;
-    let Scratch { policy, name, denials, rates, dropped } = scratch;
+    let Scratch { policy, name, denials, rates, dropped, sampler } = scratch;
     let &Asker { transport, source, .. } = asker;
     let (state, cookie) = match (&policy.cookies, request.edns.and_then(|edns| edns.cookie)) {
         (Some(secret), Some(option)) => {
@@ -189,7 +192,17 @@ pub fn answer<Z: Zones>(
         }
     }
     let (signed, reused) = denials.take_counts();
-    Some(Finished { cookie: state, later, signed, reused, ..response.finish(&request, rcode) })
+    let finished = Finished { cookie: state, later, signed, reused, ..response.finish(&request, rcode) };
+    if let Some(QueryLog { sample, full }) = policy.query_log
+        && sampler.takes(sample, now)
+    {
+        let lower = name.get_mut(..request.name.len()).unwrap_or_default();
+        lower.copy_from_slice(request.name);
+        lower.make_ascii_lowercase();
+        let apex = zones.and_then(|zones| zones.zone_for(lower)).map(Zone::apex);
+        query_log::write(full, asker, request.name, apex, &finished);
+    }
+    Some(finished)
 }
 
 /// Octets that a response may have.

@@ -5,7 +5,7 @@
 //! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. What a source may get is said by the
 //! [`policy`]: server cookies ([`cookie`]) tell real sources from forged ones, whose responses are limited ([`rate`]).
-//! [`frontend`] binds the sockets, starts the workers and stops them; [`counters`] counts.
+//! [`frontend`] binds the sockets, starts the workers and stops them; [`counters`] counts, [`query_log`] logs a sample.
 //!
 //! Transfers and further transports join here: they bring octets to the same [`answer()`].
 
@@ -19,6 +19,7 @@ mod frontend;
 mod policy;
 mod proofs;
 mod quic;
+mod query_log;
 mod rate;
 mod reply;
 mod request;
@@ -34,6 +35,7 @@ pub use counters::{Counters, Snapshot, Sums};
 pub use doh::Source;
 pub use frontend::{Error, Frontend, Options};
 pub use policy::{Policy, UdpCertificates};
+pub use query_log::{QueryLog, Sample};
 pub use request::Rcode;
 pub use response::{Finished, Truncation};
 pub use view::{Latest, View, Zones};

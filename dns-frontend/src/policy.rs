@@ -1,6 +1,7 @@
 //! What an asker may get: sizes, certificates over UDP, rates, signatures.
 
 use crate::cookie::CookieSecret;
+use crate::query_log::QueryLog;
 
 /// The limits of one worker. UDP sources may be forged: one is *verified* by a server cookie it sends back; whoever
 /// speaks over a stream is verified by that.
@@ -21,6 +22,8 @@ pub struct Policy {
     pub signatures_per_second: u32,
     /// The secret of server cookies; without it nobody gets one.
     pub cookies: Option<CookieSecret>,
+    /// What is logged of the queries.
+    pub query_log: Option<QueryLog>,
 }
 
 /// Who gets certificate records (SMIMEA, CERT) over UDP.
@@ -42,6 +45,7 @@ impl Default for Policy {
             slip: 1,
             signatures_per_second: 10_000,
             cookies: None,
+            query_log: None,
         }
     }
 }

@@ -84,7 +84,7 @@ impl Rates {
 }
 
 /// The network that is held responsible: an IPv4 /24 or an IPv6 /56.
-fn network(source: IpAddr) -> u64 {
+pub(crate) fn network(source: IpAddr) -> u64 {
     match source {
         IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8) | 1 << 63,
         IpAddr::V6(ip) => (ip.to_bits() >> 72) as u64,
