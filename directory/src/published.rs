@@ -26,7 +26,7 @@ pub struct Published {
     changed_at: UnixTime,
     revision: u64,
     domains: imbl::OrdMap<DomainName, Arc<Domain>>,
-    zones: imbl::HashMap<Name, Zone>,
+    zones: imbl::GenericHashMap<Name, Zone, RandomState, imbl::shared_ptr::DefaultSharedPtr>,
     /// By domain, then mailbox, so that a domain's stand together.
     entries: imbl::OrdSet<Ordered>,
     /// Entries by the keyed hash of an attribute and its value; a look-up compares the value again.
@@ -101,7 +101,7 @@ impl Published {
             changed_at: 0,
             revision: 0,
             domains: imbl::OrdMap::new(),
-            zones: imbl::HashMap::new(),
+            zones: imbl::GenericHashMap::with_hasher(RandomState::default()),
             entries: imbl::OrdSet::new(),
             index: Table::default(),
             hasher: RandomState::default(),

@@ -1,7 +1,7 @@
 //! Answers DNS from the published set.
 //!
 //! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
-//! ([`view`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
+//! ([`view`]), has the memory of a whole batch fetched ([`mod@warm`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
 //! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. What a source may get is said by the
 //! [`policy`]: server cookies ([`cookie`]) tell real sources from forged ones, whose responses are limited ([`rate`]).
@@ -28,6 +28,7 @@ mod seats;
 mod stream;
 mod udp;
 mod view;
+mod warm;
 
 pub use answer::{Asker, Scratch, Transport, answer};
 pub use cookie::{CookieSecret, CookieState};

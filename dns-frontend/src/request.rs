@@ -187,7 +187,7 @@ impl<'a> Edns<'a> {
 
 /// Octets of the uncompressed name that starts here; `None` for a pointer, a reserved label type, a name that is cut
 /// off, or one that is too long.
-fn name_length(octets: &[u8]) -> Option<usize> {
+pub(crate) fn name_length(octets: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < MAX_NAME {
         match *octets.get(at)? {

@@ -22,9 +22,8 @@ use crate::answer::{Asker, Scratch, Transport, answer};
 use crate::counters::{Tally, stopwatch};
 use crate::policy::Policy;
 use crate::view::Latest;
+use crate::warm::{BATCH, warm};
 
-/// Datagrams per system call.
-const BATCH: usize = 32;
 /// Octets kept of a request. What is longer is cut and so malformed; queries have about a hundred.
 const MAX_REQUEST: usize = 4096;
 
@@ -54,7 +53,7 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
     let mut scratch = Scratch::new(policy);
     while !stop.load(Ordering::Relaxed) {
         let mut buffers = requests.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        let messages = match recvmmsg(fd, &mut receiving, &mut buffers, MsgFlags::MSG_WAITFORONE, None) {
+        let mut messages = match recvmmsg(fd, &mut receiving, &mut buffers, MsgFlags::MSG_WAITFORONE, None) {
             Ok(messages) => messages,
             // The receive timeout, or a signal.
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
@@ -66,8 +65,13 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
         let began = stopwatch();
         let now = clock();
         let zones = latest.load();
+        let messages: [_; BATCH] = array::from_fn(|_| messages.next());
+        let messages = || messages.iter().map_while(Option::as_ref);
+        if let Some(zones) = zones {
+            warm(zones, messages().filter_map(|message| message.iovs().next()));
+        }
         let mut batch = Batch::<S>::new();
-        for (message, out) in messages.zip(responses.chunks_exact_mut(longest)) {
+        for (message, out) in messages().zip(responses.chunks_exact_mut(longest)) {
             let request = message.iovs().next().unwrap_or_default();
             // The system gives every datagram its source.
             let source = message.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
@@ -75,7 +79,7 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
             let finished = answer(zones, request, &asker, now, &mut scratch, out);
             tally.request(finished);
             if let Some(response) = finished.and_then(|finished| out.get(..finished.length)) {
-                batch.push(response, message.address, if any { asked_at(&message) } else { None });
+                batch.push(response, message.address, if any { asked_at(message) } else { None });
             }
         }
         batch.send(fd, &mut sending, &tally);
