@@ -30,6 +30,8 @@ pub(crate) struct Batch {
     pub(crate) actor: String,
     /// The newest Version given out.
     pub(crate) version: Version,
+    /// The store's revision before this batch.
+    pub(crate) revision: u64,
     /// The next free row number, of whatever table.
     pub(crate) next_id: i64,
     pub(crate) domains: BTreeMap<DomainName, Hosted>,

@@ -173,9 +173,8 @@ impl Follower {
         let meta = sqlite::meta(&mut transaction).await?;
         if meta.revision != old.revision() {
             let mut next = Published::clone(&old);
-            let changed_at = sqlite::reading::newest_publication(&mut transaction).await?;
             pull(&self.store, &mut transaction, &mut next, old.revision()).await?;
-            next.stamp(meta.version, changed_at, meta.revision);
+            next.stamp(meta.version, meta.changed_at, meta.revision);
             self.shared.published.store(Arc::new(next));
             self.changed.send_replace(meta.version);
         }

@@ -201,6 +201,7 @@ impl Store {
         let due_domains = sqlite::due_domains(&mut reader, now, UPKEEP_BATCH).await?;
         drop(reader);
         if due.is_empty() && due_domains.is_empty() {
+            self.database.checkpoint().await?;
             return Ok(false);
         }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -445,6 +446,7 @@ impl Store {
             now,
             actor,
             version: meta.version,
+            revision: meta.revision,
             next_id: meta.next_id,
             domains: Default::default(),
             entries: HashMap::new(),
@@ -506,7 +508,7 @@ impl Store {
         if !changed {
             return Ok(transaction.rollback().await?);
         }
-        let revision = sqlite::meta(&mut transaction).await?.revision + 1;
+        let revision = batch.revision + 1;
         sqlite::save(&mut transaction, &batch, revision).await?;
         self.in_place()?;
         transaction.commit().await?;

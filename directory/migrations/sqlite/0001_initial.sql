@@ -2,10 +2,11 @@
 CREATE TABLE meta (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   version INTEGER NOT NULL,   -- the newest publication
+  changed_at INTEGER NOT NULL, -- when it was made
   revision INTEGER NOT NULL,  -- one for each transaction that changed what followers show
   next_id INTEGER NOT NULL    -- the next free row number of domain, certificate and entry
 ) STRICT;
-INSERT INTO meta (id, version, revision, next_id) VALUES (1, 0, 0, 1);
+INSERT INTO meta (id, version, changed_at, revision, next_id) VALUES (1, 0, 0, 0, 1);
 
 CREATE TABLE domain (
   id INTEGER PRIMARY KEY,

@@ -33,6 +33,9 @@ pub(crate) mod token;
 
 /// Rows in one statement; SQLite takes 32,766 parameters, the widest row here has 13.
 const ROWS: usize = 500;
+/// Pages of the log (WAL) at which a commit moves them into the database itself, with two waits for the disk. Upkeep does
+/// so long before, while nobody waits ([`Sqlite3::checkpoint`]); this is for programs without upkeep.
+const WAL_PAGES: u32 = 16_384;
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,8 @@ const BUSY: Duration = Duration::from_secs(30);
 pub(crate) struct Sqlite3 {
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
+    /// For checkpoints alone: they neither wait for the writer nor keep it waiting.
+    checkpointer: SqlitePool,
     options: SqliteConnectOptions,
 }
 
@@ -61,11 +66,21 @@ impl Sqlite3 {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(Error::file(file, error)),
             _ => {}
         }
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        // A connection to a file does not break by itself: no look at it before each use.
+        let pool = SqlitePoolOptions::new().test_before_acquire(false);
+        let writing = options.clone().pragma("wal_autocheckpoint", WAL_PAGES.to_string());
+        let writer = pool.clone().max_connections(1).connect_with(writing).await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await?;
+        let checkpointer = pool.clone().max_connections(1).connect_lazy_with(options.clone());
         let reading = options.clone().read_only(true).create_if_missing(false);
-        let readers = SqlitePoolOptions::new().max_connections(4).connect_lazy_with(reading.clone());
-        Ok(Sqlite3 { writer, readers, options: reading })
+        let readers = pool.max_connections(4).connect_lazy_with(reading.clone());
+        Ok(Sqlite3 { writer, readers, checkpointer, options: reading })
+    }
+
+    /// Moves what is in the log (WAL) into the database, as far as no reader needs it where it is. Nobody waits for it.
+    pub(crate) async fn checkpoint(&self) -> Result<(), Error> {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *self.checkpointer.acquire().await?).await?;
+        Ok(())
     }
 
     /// A connection of its own for a follower: `data_version` counts the commits of others.
@@ -77,6 +92,8 @@ impl Sqlite3 {
 /// The store's counters.
 pub(crate) struct Meta {
     pub(crate) version: u64,
+    /// When the newest publication was made; 0 when there is none.
+    pub(crate) changed_at: UnixTime,
     pub(crate) revision: u64,
     pub(crate) next_id: i64,
 }
@@ -86,8 +103,13 @@ pub(crate) async fn data_version(connection: &mut SqliteConnection) -> Result<i6
 }
 
 pub(crate) async fn meta(connection: &mut SqliteConnection) -> Result<Meta, Error> {
-    let row = sqlx::query("SELECT version, revision, next_id FROM meta").fetch_one(connection).await?;
-    Ok(Meta { version: unsigned(&row, 0)?, revision: unsigned(&row, 1)?, next_id: row.try_get(2)? })
+    let row = sqlx::query("SELECT version, changed_at, revision, next_id FROM meta").fetch_one(connection).await?;
+    Ok(Meta {
+        version: unsigned(&row, 0)?,
+        changed_at: row.try_get(1)?,
+        revision: unsigned(&row, 2)?,
+        next_id: row.try_get(3)?,
+    })
 }
 
 /// The domains of a list that are hosted.
@@ -464,8 +486,10 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         });
         query.build().execute(&mut *connection).await?;
     }
-    sqlx::query("UPDATE meta SET version = ?, revision = ?, next_id = ?")
+    let changed_at = (!batch.publications.is_empty()).then_some(batch.now);
+    sqlx::query("UPDATE meta SET version = ?, changed_at = coalesce(?, changed_at), revision = ?, next_id = ?")
         .bind(signed(batch.version)?)
+        .bind(changed_at)
         .bind(revision)
         .bind(batch.next_id)
         .execute(connection)

@@ -1,6 +1,5 @@
 //! What people look up beside the published set: the history, lists, the log.
 
-use certdir_certificate::UnixTime;
 use certdir_zones::{Address, DomainName};
 use data_encoding::HEXLOWER;
 use sqlx::query_builder::QueryBuilder;
@@ -120,12 +119,6 @@ fn publication(row: &SqliteRow) -> Result<Publication, Error> {
         commitment: HEXLOWER.encode(commitment),
         detail,
     })
-}
-
-/// When the newest publication was made; 0 when there is none.
-pub(crate) async fn newest_publication(connection: &mut SqliteConnection) -> Result<UnixTime, Error> {
-    let newest = sqlx::query_scalar("SELECT at FROM publication ORDER BY version DESC LIMIT 1");
-    Ok(newest.fetch_optional(connection).await?.unwrap_or(0))
 }
 
 /// How many certificates of a domain are in each state.
