@@ -119,14 +119,15 @@ class Run:
             server.start(); time.sleep(0.3); server.alive()
             return None
         secs = self.o.start_secs if server.name.split("-")[0] in ("certdir", "knot", "nsd", "bind") else 0.5
-        blaster = subprocess.Popen(f"exec taskset -c {'1' if server.cpus == '0' else '0-1'} {BD}/bin/udpblast -p {PORT} -d {self.data}/q-hit.txt -l {secs} -w "
-                                   f"-e {'any' if server.name == 'udpecho' else 'hit'}", shell=True, text=True, stdout=subprocess.PIPE)
+        blaster = subprocess.Popen(f"exec taskset -c {'1' if server.cpus == '0' else '0-1'} {BD}/bin/udpblast -p {PORT} -d {self.data}/q-hit.txt -l {secs} -w {900 if self.o.million else 120} "
+                                   f"-e {'any' if server.name == 'udpecho' else 'hit'}", shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            if blaster.stdout.readline() != "ready\n": raise RuntimeError("udpblast did not get ready")
+            if blaster.stdout.readline() != "ready\n": raise RuntimeError("udpblast: " + blaster.stderr.read())
             began = server.start()
             while True:
                 try: blaster.wait(0.5); break
                 except subprocess.TimeoutExpired: server.alive()
+            if blaster.returncode: raise RuntimeError(f"{server.name}: " + blaster.stderr.read().strip())
             figures = json.loads(blaster.stdout.read())
         finally:
             if blaster.poll() is None: blaster.kill(); blaster.wait()

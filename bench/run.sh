@@ -10,7 +10,7 @@
 #   ./run.sh --prepare        only install, build and make the population
 # Rows: hit hit1232 fit1232 miss-chain miss-live tcp dot hit2 hit-cold tcp-cold start memory update.
 # Other options: python3 dnsbench.py --help.
-# Environment: BENCH_DIR (default /tmp/bench), CERTDIR (a built certdir; default: cargo build --release), BENCH_PORT (5301 and the next three).
+# Environment: BENCH_DIR (default /tmp/bench), CERTDIR (a built certdir; default: cargo build --release), BENCH_PORT (5301 and the next five).
 set -euo pipefail
 BENCH_DIR=$(realpath -m "${BENCH_DIR:-/tmp/bench}")
 if [ -n "${CERTDIR:-}" ]; then CERTDIR=$(realpath "$CERTDIR"); fi
