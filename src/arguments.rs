@@ -114,6 +114,40 @@ pub(crate) struct Listen {
         default_value = "127.0.0.1:8080"
     )]
     pub(crate) http: Vec<Listener>,
+    /// DNS over TLS; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_DOT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8530"
+    )]
+    pub(crate) dot: Vec<Listener>,
+    /// DNS over QUIC; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_DOQ",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8531"
+    )]
+    pub(crate) doq: Vec<Listener>,
+    /// HTTPS, and DNS over HTTPS at /dns-query; repeatable, `none` to switch off.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CERTDIR_HTTPS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8443"
+    )]
+    pub(crate) https: Vec<Listener>,
+    /// The certificate chain of --dot, --doq and --https in PEM, read again when it changes. Without it they show a self-signed
+    /// certificate, on loopback addresses only.
+    #[arg(long, value_name = "FILE", env = "CERTDIR_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM.
+    #[arg(long, value_name = "FILE", env = "CERTDIR_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Threads that answer DNS; 0 means one for each core.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_WORKERS", default_value_t = 0)]
     pub(crate) dns_workers: usize,

@@ -12,13 +12,18 @@ use clap::{ArgMatches, Command};
 use crate::error::Error;
 
 /// The keys a file may have: the settings that are the same every day. What one command does is said to that command.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 25] = [
     "data",
     "url",
     "token",
     "dns",
     "ldap",
     "http",
+    "dot",
+    "doq",
+    "https",
+    "tls-cert",
+    "tls-key",
     "dns-workers",
     "udp-payload",
     "udp-certificates",
@@ -79,7 +84,8 @@ fn with_file(mut command: Command, path: &Path) -> Result<Command, Error> {
             toml::Value::Array(values) => values.iter().map(scalar).collect(),
             other => scalar(&other).map(|one| vec![one]),
         };
-        let values = values.ok_or_else(|| wrong(format!("{key} is a text, a number, true or false, or a list of texts")))?;
+        let values =
+            values.ok_or_else(|| wrong(format!("{key} is a text, a number, true or false, or a list of texts")))?;
         command = defaults(command, &key, &values);
     }
     Ok(command)

@@ -1,5 +1,6 @@
 //! `certdir demo`: sample domains, people and certificates from nothing, on loopback, and the lines that show them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use certdir_directory::{Authority, DomainName, PublishOptions, Settings, Store, Submission, UnixTime};
@@ -10,7 +11,7 @@ use rcgen::{
 };
 
 use crate::arguments::{Everywhere, Listen};
-use crate::clock::now;
+use crate::clock::{date, now};
 use crate::error::{Error, Exit};
 use crate::output::Output;
 use crate::serve::Frontends;
@@ -29,7 +30,7 @@ pub(crate) async fn demo(everywhere: &Everywhere, listen: Listen) -> Result<Exit
     let temporary = (!everywhere.data_named).then(tempfile::tempdir).transpose()?;
     let data = temporary.as_ref().map_or(everywhere.data.clone(), |folder| folder.path().join("demo"));
     let store = Store::open(&data).await?;
-    let frontends = Frontends::bind(&listen, &data).await?;
+    let frontends = Frontends::bind(&listen, &data)?;
     let mut anchors = Vec::new();
     for domain in DOMAINS {
         let domain = DomainName::parse(domain)?;
@@ -98,16 +99,11 @@ impl Sample {
         params.subject_alt_names = vec![san];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyAgreement];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
-        params.not_before = time(self.now - DAY)?;
-        params.not_after = time(self.now + 365 * DAY)?;
+        params.not_before = date(self.now - DAY)?;
+        params.not_after = date(self.now + 365 * DAY)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         Ok(params.signed_by(&key, &self.ca)?.der().to_vec())
     }
-}
-
-fn time(at: UnixTime) -> Result<time::OffsetDateTime, Error> {
-    time::OffsetDateTime::from_unix_timestamp(at)
-        .map_err(|error| Error::Usage(format!("the system's clock is wrong: {error}")))
 }
 
 fn print(output: Output, frontends: &Frontends, anchors: &[PathBuf]) -> Result<(), Error> {
@@ -128,6 +124,18 @@ fn print(output: Output, frontends: &Frontends, anchors: &[PathBuf]) -> Result<(
         output.line(format!("  {}", resolve(org, &quoted(alice))))?;
         output.line(format!("  {}", resolve(org, "--explain nobody@example.org")))?;
         output.line(format!("  {}", resolve(net, &format!("--pem {}", quoted(zoe)))))?;
+    }
+    let kdig = |address: SocketAddr, over: &str| {
+        format!("  kdig @{} -p {} {over} +dnssec {owner} SMIMEA", address.ip(), address.port())
+    };
+    if let Some(dot) = frontends.dns.tls_addresses().first() {
+        output.line(kdig(*dot, "+tls"))?;
+    }
+    if let Some(doq) = frontends.dns.quic_addresses().first() {
+        output.line(kdig(*doq, "+quic"))?;
+    }
+    if let Some(https) = frontends.http.secure_addresses().first() {
+        output.line(kdig(*https, "+https"))?;
     }
     if let Some(ldap) = frontends.ldap.addresses().first() {
         output.line(format!("  ldapsearch -x -LLL -H ldap://{ldap} -b dc=example,dc=org '(mail={alice})'"))?;

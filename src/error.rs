@@ -45,8 +45,16 @@ pub(crate) enum Error {
     /// Output could not be written.
     #[error("cannot write the output: {0}")]
     Output(std::io::Error),
-    /// A sample certificate could not be made.
-    #[error("cannot make a sample certificate: {0}")]
+    /// The certificate of the servers cannot be used.
+    #[error("TLS: {reason}; {remedy}")]
+    Tls {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
     Sample(#[from] rcgen::Error),
 }
 
@@ -64,6 +72,7 @@ impl Error {
             Error::File { .. } => "file",
             Error::Usage(_) => "usage",
             Error::Output(_) => "output",
+            Error::Tls { .. } => "tls",
             Error::Sample(_) => "sample",
         }
     }

@@ -2,7 +2,7 @@
 //! carries it out, [`output`] prints, [`error`] says how it ends.
 //!
 //! [`serve`] wires the store, its follower, upkeep and the front ends; [`demo`] does so with sample domains; [`dns_policy`]
-//! reads what one DNS source may get. [`publish`]
+//! reads what one DNS source may get, [`tls`] looks after the certificate that servers show. [`publish`]
 //! (with [`reading`] for files) and [`admin`] change the data folder, or a running directory through [`remote`]. [`look`]
 //! shows what is there, [`resolve`] looks from outside. [`clock`] is the only place that reads the time.
 
@@ -20,6 +20,7 @@ mod reading;
 mod remote;
 mod resolve;
 mod serve;
+mod tls;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::arguments::{Everywhere, Listen, Listener};
-use crate::clock::clock;
+use crate::clock::{clock, now};
 use crate::error::{Error, Exit};
 use crate::output::Output;
+use crate::tls::Tls;
 
 /// How often upkeep looks for certificates that begin or end and for signatures due.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const UPKEEP_PAUSE: Duration = Duration::from_secs(10);
 /// Runs the directory.
 pub(crate) async fn serve(everywhere: &Everywhere, listen: Listen) -> Result<Exit, Error> {
     let store = Store::open(&everywhere.data).await?;
-    let frontends = Frontends::bind(&listen, &everywhere.data).await?;
+    let frontends = Frontends::bind(&listen, &everywhere.data)?;
     frontends.run(store, &listen, Output { json: everywhere.json }, |_| Ok(())).await
 }
 
@@ -34,20 +35,32 @@ pub(crate) struct Frontends {
     pub(crate) dns: Dns,
     pub(crate) ldap: Ldap,
     pub(crate) http: Http,
+    /// What their TLS shows; without a listener that has TLS there is none.
+    tls: Option<Tls>,
 }
 
 impl Frontends {
-    pub(crate) async fn bind(listen: &Listen, data: &Path) -> Result<Frontends, Error> {
+    /// Binds every address. The certificate for TLS is made in the data folder when none is given.
+    pub(crate) fn bind(listen: &Listen, data: &Path) -> Result<Frontends, Error> {
         let policy = listen.dns_policy.read(data)?;
         let mut options = certdir_dns::Options { policy, ..certdir_dns::Options::default() };
         if listen.dns_workers > 0 {
             options.workers = listen.dns_workers;
         }
-        Ok(Frontends {
-            dns: Dns::bind(&Listener::addresses(&listen.dns), options)?,
-            ldap: Ldap::bind(&Listener::addresses(&listen.ldap), certdir_ldap::Options::default())?,
-            http: Http::bind(&Listener::addresses(&listen.http), certdir_http::Options::default())?,
-        })
+        let [dot, doq, https] = [&listen.dot, &listen.doq, &listen.https].map(|list| Listener::addresses(list));
+        let secure = [dot.as_slice(), &doq, &https].concat();
+        let mut dns = Dns::bind(&Listener::addresses(&listen.dns), options)?;
+        let mut http = Http::bind(&Listener::addresses(&listen.http), certdir_http::Options::default())?;
+        let mut tls = None;
+        if !secure.is_empty() {
+            let (chain, key) = (listen.tls_cert.as_deref(), listen.tls_key.as_deref());
+            let shown = Tls::open(data, chain, key, &secure, now())?;
+            dns = dns.with_tls(&dot, shown.config(&["dot"])?)?.with_quic(&doq, shown.config(&["doq"])?)?;
+            http = http.with_tls(&https, shown.config(&["h2", "http/1.1"])?)?;
+            tls = Some(shown);
+        }
+        let ldap = Ldap::bind(&Listener::addresses(&listen.ldap), certdir_ldap::Options::default())?;
+        Ok(Frontends { dns, ldap, http, tls })
     }
 
     /// Serves until SIGINT or SIGTERM. `ready` is called once everything answers.
@@ -70,11 +83,20 @@ impl Frontends {
             output.line(format!("listening dns udp {address}"))?;
             output.line(format!("listening dns tcp {address}"))?;
         }
+        for address in self.dns.tls_addresses() {
+            output.line(format!("listening dot {address}"))?;
+        }
+        for address in self.dns.quic_addresses() {
+            output.line(format!("listening doq {address}"))?;
+        }
         for address in self.ldap.addresses() {
             output.line(format!("listening ldap {address}"))?;
         }
         for address in self.http.addresses() {
             output.line(format!("listening http {address}"))?;
+        }
+        for address in self.http.secure_addresses() {
+            output.line(format!("listening https {address}"))?;
         }
         ready(&self)?;
         let allowance = Arc::new(Allowance::new(listen.lookups_per_second, listen.lookups_burst));
@@ -89,7 +111,12 @@ impl Frontends {
         running.spawn(ending(follower.run(stopped.clone())));
         running.spawn(ending(keep_up(store.clone(), clock.clone(), stopped.clone())));
         // A view that is switched off has nothing to run; one that ends by itself has failed.
-        if !self.dns.addresses().is_empty() {
+        let over_https = self.dns.over_https("/dns-query", &reader, clock.clone());
+        let http = self.http.beside(over_https, certdir_dns::Source);
+        if let Some(tls) = self.tls {
+            running.spawn(ending(tls.watch(clock.clone(), stopped.clone())));
+        }
+        if self.dns.listens() {
             let (view, at, until) = (reader.clone(), clock.clone(), stopped.clone());
             running.spawn(async move { Ok(self.dns.run(view, at, until).await?) });
         }
@@ -97,8 +124,8 @@ impl Frontends {
             let (view, at, until, shared) = (reader.clone(), clock.clone(), stopped.clone(), allowance.clone());
             running.spawn(async move { Ok(self.ldap.run(view, shared, at, until).await?) });
         }
-        if !self.http.addresses().is_empty() {
-            running.spawn(async move { Ok(self.http.run(reader, store, allowance, clock, extra, stopped).await?) });
+        if http.listens() {
+            running.spawn(async move { Ok(http.run(reader, store, allowance, clock, extra, stopped).await?) });
         }
         output.line(format!("ready version {version}"))?;
         if nothing_hosted {

@@ -103,7 +103,8 @@ fn serve_announces_its_listeners_and_stops_on_ctrl_c() {
 fn a_view_that_is_switched_off_stops_nothing() {
     let world = World::hosting(&["example.org"]);
     let mut command = std::process::Command::new(crate::world::CERTDIR);
-    command.args(["serve", "--dns", "127.0.0.1:0", "--ldap", "none", "--http", "none", "--data"]);
+    command.args(["serve", "--dns", "127.0.0.1:0", "--ldap", "none", "--http", "none"]);
+    command.args(["--dot", "none", "--doq", "none", "--https", "none", "--data"]);
     let mut server = crate::world::Server::watch(command.arg(&world.data));
     assert!(!server.lines().iter().any(|line| line.contains("ldap") || line.contains("http")));
     std::thread::sleep(Duration::from_millis(500));

@@ -11,7 +11,7 @@ fn commands(lines: &[String]) -> Vec<String> {
         .map(|line| line.trim().trim_start_matches("$ ").to_owned())
         .filter(|line| {
             let first = line.split(' ').next().unwrap_or_default();
-            matches!(first, "dig" | "delv" | "ldapsearch" | "curl") || first.ends_with("certdir")
+            matches!(first, "dig" | "kdig" | "delv" | "ldapsearch" | "curl") || first.ends_with("certdir")
         })
         .collect()
 }
@@ -21,13 +21,13 @@ fn every_printed_line_works_when_pasted() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut demo = Command::new(CERTDIR);
     demo.arg("demo").arg("--data").arg(folder.path().join("demo"));
-    demo.args(["--dns", &format!("127.0.0.1:{}", free_port())]);
-    demo.args(["--ldap", &format!("127.0.0.1:{}", free_port())]);
-    demo.args(["--http", &format!("127.0.0.1:{}", free_port())]);
+    for listener in ["--dns", "--dot", "--doq", "--ldap", "--http", "--https"] {
+        demo.args([listener, &format!("127.0.0.1:{}", free_port())]);
+    }
     let mut server = Server::watch(demo.current_dir(folder.path()));
     let lines = server.lines();
     let commands = commands(&lines);
-    for program in ["dig", "ldapsearch", "curl"] {
+    for program in ["dig", "kdig", "ldapsearch", "curl"] {
         let there = commands.iter().any(|line| line.starts_with(program));
         assert!(there, "no {program} line: {lines:#?}");
     }

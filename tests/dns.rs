@@ -450,7 +450,8 @@ fn a_taken_port_is_one_clear_line() {
     let server = world.serve();
     let taken = server.dns.to_string();
     let mut second = Command::new(crate::world::CERTDIR);
-    second.args(["serve", "--dns", &taken, "--ldap", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"]);
+    second.args(["serve", "--dns", &taken, "--ldap", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    second.args(["--dot", "none", "--doq", "none", "--https", "none", "--data"]);
     let said = run(second.arg(&world.data)).exits(1);
     assert!(said.err.contains(&taken), "{}", said.all());
     assert!(!said.text().contains("ready"), "{}", said.all());

@@ -447,6 +447,9 @@ pub(crate) struct Server {
     pub(crate) dns: SocketAddr,
     pub(crate) ldap: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) dot: SocketAddr,
+    pub(crate) doq: SocketAddr,
+    pub(crate) https: SocketAddr,
 }
 
 /// A port that is free for UDP and TCP alike at this moment.
@@ -465,7 +468,12 @@ impl Server {
     /// `command` is the program, or a wrapper around it (`faketime`) that already names it.
     #[track_caller]
     pub(crate) fn start(command: &mut Command, data: &Path, more: &[&str]) -> Server {
-        command.args(["serve", "--dns", "127.0.0.1:0", "--ldap", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.arg("serve");
+        for listener in ["--dns", "--dot", "--doq", "--ldap", "--http", "--https"] {
+            if !more.contains(&listener) {
+                command.args([listener, "127.0.0.1:0"]);
+            }
+        }
         // Tests look up faster than strangers may; tests/http.rs has the one about the limit.
         if !more.contains(&"--lookups-per-second") {
             command.args(["--lookups-per-second", "100000", "--lookups-burst", "100000"]);
@@ -487,7 +495,8 @@ impl Server {
         let lines = collect(child.stdout.take().unwrap());
         let errors = collect(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Server { child, lines, errors, dns: nowhere, ldap: nowhere, http: nowhere };
+        let [dns, ldap, http, dot, doq, https] = [nowhere; 6];
+        let mut server = Server { child, lines, errors, dns, ldap, http, dot, doq, https };
         let deadline = Instant::now() + PATIENCE;
         while !server.lines().iter().any(|line| line.starts_with("ready")) {
             if let Some(status) = server.child.try_wait().unwrap() {
@@ -502,6 +511,9 @@ impl Server {
             match words.as_slice() {
                 ["listening", "dns", "tcp", address] => server.dns = address.parse().unwrap(),
                 ["listening", "ldap", .., address] => server.ldap = address.parse().unwrap(),
+                ["listening", "dot", address] => server.dot = address.parse().unwrap(),
+                ["listening", "doq", address] => server.doq = address.parse().unwrap(),
+                ["listening", "https", address] => server.https = address.parse().unwrap(),
                 ["listening", "http", .., address] => server.http = address.parse().unwrap(),
                 _ => (),
             }

@@ -209,6 +209,11 @@ impl Frontend {
         self.quic.iter().map(|(address, _)| *address).collect()
     }
 
+    /// Whether anything is bound, so that there is something to run.
+    pub fn listens(&self) -> bool {
+        !self.bound.is_empty() || !self.tls.is_empty() || !self.quic.is_empty()
+    }
+
     /// The counts of this front end, to be kept while it runs.
     pub fn counters(&self) -> Counters {
         let streams = self.stream_tallies.iter().flat_map(|tallies| [&tallies.tcp, &tallies.tls, &tallies.quic]);

@@ -155,6 +155,11 @@ impl Frontend {
         self.secure.iter().map(|listener| listener.address).collect()
     }
 
+    /// Whether any socket is open, so that there is something to run.
+    pub fn listens(&self) -> bool {
+        !self.plain.is_empty() || !self.secure.is_empty()
+    }
+
     /// Answers until `shutdown` becomes true (or its sender is gone), then lets requests under way end.
     ///
     /// `allowance` limits look-ups of strangers; share it with LDAP. `extra_metrics` is called for each `GET /metrics`.
