@@ -1,4 +1,4 @@
-//! The DNS front end: answers by RFC section, proofs, random packets, sockets, and real clients.
+//! The DNS front end: answers by RFC section, what a source gets, proofs, random packets, sockets, and real clients.
 
 #[cfg(test)]
 mod answers;
@@ -8,6 +8,8 @@ mod clients;
 mod directory;
 #[cfg(test)]
 mod message;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]

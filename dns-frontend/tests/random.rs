@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::message::Message;
 use crate::world::{NOW, UDP, World, asker, generous_up_to, opt, question};
 
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
+pub(crate) static WORLD: LazyLock<World> = LazyLock::new(World::new);
 
 /// Answers and reads the answer, independently and with hickory-proto.
 fn check(world: &World, scratch: &mut Scratch, request: &[u8], transport: Transport) {
