@@ -18,6 +18,9 @@ dnssec-verify    bind9-utils
 kzonecheck       knot-dnssecutils
 ldns-verify-zone ldnsutils
 unbound          unbound
+kdig             knot-dnsutils
+kresd            knot-resolver
+named            bind9
 nsd              nsd
 named-checkconf  bind9-utils
 dnssec-signzone  bind9-utils

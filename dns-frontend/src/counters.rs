@@ -335,6 +335,11 @@ impl Sums {
         self.total(DROPPED)
     }
 
+    /// Requests with a valid server cookie.
+    pub fn verified(&self) -> u64 {
+        self.family(COOKIES).get(2).copied().unwrap_or_default()
+    }
+
     /// Denials signed for their question.
     pub fn signatures(&self) -> u64 {
         self.family(PROOFS).first().copied().unwrap_or_default()

@@ -121,7 +121,9 @@ impl Denials {
                 }
             };
             if self.young.len() >= GENERATION {
-                self.old = std::mem::take(&mut self.young);
+                // Both keep their room.
+                std::mem::swap(&mut self.young, &mut self.old);
+                self.young.clear();
             }
             self.young.insert(denial.clone(), kept);
         }

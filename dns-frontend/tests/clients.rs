@@ -1,18 +1,18 @@
 //! The clients people use: dig asks, delv validates.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use certdir_dns::Options;
+use certdir_dns::{CookieSecret, Options, Policy};
 use certdir_zones::Zone;
 
 use crate::sockets::Running;
 use crate::world::World;
 
 /// The world, signed for the time that delv goes by.
-fn world_now() -> (World, i64) {
+pub(crate) fn world_now() -> (World, i64) {
     #[expect(clippy::disallowed_methods, reason = "delv validates by the system's clock")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let (from, to) = ((now - 3600) as u32, (now + 86_400) as u32);
@@ -29,7 +29,7 @@ fn world_now() -> (World, i64) {
     (World(std::sync::Arc::new(resigned.collect())), now)
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -58,6 +58,36 @@ fn dig() {
             || dig(&["+noedns", "SOA", "direct.example.net"]).contains(" 42 3600 600 604800 300")
     );
     assert!(dig(&["AXFR", "direct.example.net"]).contains("Transfer failed"));
+}
+
+/// A cookie learned by one query brings the certificate over UDP in the next.
+#[test]
+fn rfc7873_dig_and_kdig_send_cookies_back() {
+    let (world, now) = world_now();
+    let policy = Policy { cookies: Some(CookieSecret::new([7; 16])), ..Policy::default() };
+    let options = Options { policy, ..Options::default() };
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let running = Running::start(&world, ip, options.clone(), now);
+        let (at, port) = (format!("@{ip}"), running.address.port().to_string());
+        let ask = |client: &str, cookie: &str| {
+            let name = "alice._smimecert.example.org";
+            run(client, &[&at, "-p", &port, "+dnssec", "+bufsize=1232", &format!("+cookie{cookie}"), name, "SMIMEA"])
+        };
+        let first = ask("dig", "=0123456789abcdef");
+        assert!(first.contains(";; Truncated, retrying in TCP mode.") && first.contains("ANSWER: 2,"), "{first}");
+        let cookie = first.lines().find_map(|line| line.strip_prefix("; COOKIE: ")).unwrap().split(' ').next().unwrap();
+        assert!(cookie.starts_with("0123456789abcdef") && cookie.len() == 48 && first.contains("(good)"), "{first}");
+        for client in ["dig", "kdig"] {
+            let queries = running.counters.snapshot().tcp.queries();
+            let second = ask(client, &format!("={cookie}"));
+            assert!(second.contains("ANSWER: 2") && second.contains("RRSIG"), "{client}: {second}");
+            assert_eq!(running.counters.snapshot().tcp.queries(), queries, "{client} stays on UDP: {second}");
+        }
+        // kdig by itself: it sends a client cookie, and comes again over TCP.
+        let other = ask("kdig", "");
+        assert!(other.contains("ANSWER: 2") && other.contains("(TCP)"), "{other}");
+        assert_eq!(running.counters.snapshot().udp.verified(), 2);
+    }
 }
 
 #[test]
@@ -116,7 +146,7 @@ fn delv_validates_every_kind_of_answer() {
 }
 
 /// The zone's key as a trust anchor in BIND's form.
-fn anchor_file(apex: &str, zone: &Zone) -> String {
+pub(crate) fn anchor_file(apex: &str, zone: &Zone) -> String {
     let dnskey = zone.key().dnskey();
     let ds = zone.key().ds(zone.apex());
     assert_eq!(dnskey[..4], [1, 1, 3, 13]);

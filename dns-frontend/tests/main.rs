@@ -15,6 +15,8 @@ mod proofs;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
+mod resolvers;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod world;
