@@ -1,48 +1,117 @@
 //! `certdir domain` and `certdir token`.
 
-use certdir_directory::{Authority, CertData, DomainStatus, Hosting, Settings, Store, TokenRow};
+use std::io::Read;
+use std::path::Path;
+
+use certdir_directory::{Authority, CertData, Denial, DomainStatus, Hosting, Settings, Store, TokenRow};
 use serde_json::json;
 
-use crate::arguments::{CertDataChoice, DomainCommand, Everywhere, HostingChoice, TokenCommand};
+use crate::arguments::{CertDataChoice, DenialChoice, DomainCommand, Everywhere, HostingChoice, TokenCommand};
 use crate::clock::now;
 use crate::error::{Error, Exit};
 use crate::output::{Output, date};
 use crate::publish::{Target, open_existing};
 use crate::remote::Directory;
 
+/// The longest master file that is read from standard input or a file; the directory itself takes less.
+const MAX_FILE: u64 = 4 << 20;
+
 /// `certdir domain …`
 pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> Result<Exit, Error> {
     let output = Output { json: everywhere.json };
     match command {
-        DomainCommand::Add { domain, hosting, cert_data, ttl, name_servers, exact_only, remote } => {
+        DomainCommand::Add {
+            domain,
+            hosting,
+            cert_data,
+            ttl,
+            name_servers,
+            exact_only,
+            denial,
+            ldap_server,
+            records,
+            remote,
+        } => {
             let mut settings = Settings::for_domain(&domain);
             settings.hosting = match hosting {
                 HostingChoice::Smimecert => Hosting::Smimecert,
                 HostingChoice::Mail => Hosting::Mail,
             };
-            settings.cert_form = match cert_data {
-                CertDataChoice::Rfc4398 => CertData::Rfc4398,
-                CertDataChoice::Der => CertData::Der,
-            };
+            settings.cert_form = cert_form(cert_data);
             settings.ttl = ttl.unwrap_or(settings.ttl);
             settings.lower_case = !exact_only;
+            settings.denial = denial_of(denial);
+            settings.ldap_server = ldap_server;
             if !name_servers.is_empty() {
                 settings.name_servers = name_servers;
             }
+            let records = records.map(|file| text_of(&file)).transpose()?.unwrap_or_default();
             let status = match &remote.url {
                 Some(url) => {
                     let settings = serde_json::to_value(&settings).map_err(std::io::Error::other)?;
-                    Directory::new(url, remote.token.as_deref())?.add_domain(domain.as_str(), &settings)?
+                    Directory::new(url, remote.token.as_deref())?.add_domain(domain.as_str(), &settings, &records)?
                 }
                 // The first domain makes the data folder.
                 None => {
-                    Store::open(&everywhere.data)
-                        .await?
-                        .add_domain(&domain, settings, &Authority::Operator, now())
-                        .await?
+                    let store = Store::open(&everywhere.data).await?;
+                    store.add_domain_with(&domain, settings, &records, &Authority::Operator, now()).await?
                 }
             };
             print_domain(output, &status)?;
+        }
+        DomainCommand::Change { domain, ttl, name_servers, cert_data, exact_only, denial, ldap_server, remote } => {
+            let mut changes = serde_json::Map::new();
+            let mut put = |name: &str, value: Option<serde_json::Value>| {
+                value.map(|value| changes.insert(name.into(), value));
+            };
+            put("ttl", ttl.map(|ttl| json!(ttl)));
+            put("name_servers", (!name_servers.is_empty()).then(|| json!(name_servers)));
+            put("cert_form", cert_data.map(|data| json!(cert_form(data))));
+            put("lower_case", exact_only.map(|exact_only| json!(!exact_only)));
+            put("denial", denial.map(|denial| json!(denial_of(denial))));
+            let server = ldap_server.map(|server| if server == "none" { json!(null) } else { json!(server) });
+            put("ldap_server", server);
+            if changes.is_empty() {
+                return Err(Error::Usage("nothing to change; see: certdir domain change --help".into()));
+            }
+            let status = match Target::of(everywhere, &remote).await? {
+                Target::Remote(directory) => directory.change_domain(domain.as_str(), &json!(changes))?,
+                Target::Store(store) => store.change_domain(&domain, &changes, &Authority::Operator, now()).await?,
+            };
+            print_domain(output, &status)?;
+        }
+        DomainCommand::Records { domain, file: Some(file), remote } => {
+            let text = text_of(&file)?;
+            let status = match Target::of(everywhere, &remote).await? {
+                Target::Remote(directory) => directory.set_records(domain.as_str(), &text)?,
+                Target::Store(store) => store.set_records(&domain, &text, &Authority::Operator, now()).await?,
+            };
+            output.document(&status)?;
+            output.line(format!("{}: {} records given, serial {}", status.name, status.records, status.serial))?;
+            for line in &status.without_cert {
+                output.line(line)?;
+            }
+        }
+        DomainCommand::Records { domain, file: None, remote } => {
+            let text = match Target::of(everywhere, &remote).await? {
+                Target::Remote(directory) => directory.records(domain.as_str())?,
+                Target::Store(store) => store.records(&domain).await?,
+            };
+            output.document(&json!({ "domain": domain.as_str(), "records": text }))?;
+            output.line(text.trim_end())?;
+        }
+        DomainCommand::Remove { domain, yes, remote } => {
+            if !yes {
+                return Err(Error::Usage(format!(
+                    "this takes {domain} and all its certificates out of every view; if that is meant, add --yes"
+                )));
+            }
+            match Target::of(everywhere, &remote).await? {
+                Target::Remote(directory) => directory.remove_domain(domain.as_str())?,
+                Target::Store(store) => store.remove_domain(&domain, &Authority::Operator, now()).await?,
+            }
+            output.document(&json!({ "removed": domain.as_str() }))?;
+            output.line(format!("removed {domain}; take its NS and DS records out of the parent zone"))?;
         }
         DomainCommand::List => {
             for status in open_existing(everywhere).await?.domains().await? {
@@ -63,6 +132,32 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
     Ok(Exit::Done)
 }
 
+fn cert_form(choice: CertDataChoice) -> CertData {
+    match choice {
+        CertDataChoice::Rfc4398 => CertData::Rfc4398,
+        CertDataChoice::Der => CertData::Der,
+    }
+}
+
+fn denial_of(choice: DenialChoice) -> Denial {
+    match choice {
+        DenialChoice::Minimal => Denial::Minimal,
+        DenialChoice::Chain => Denial::Chain,
+    }
+}
+
+/// A text file, or standard input.
+fn text_of(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    let read = |from: &mut dyn Read, text: &mut String| from.take(MAX_FILE).read_to_string(text);
+    let result = match path.to_str() {
+        Some("-") => read(&mut std::io::stdin().lock(), &mut text),
+        _ => std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut text)),
+    };
+    result.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
+    Ok(text)
+}
+
 fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
     output.document(status)?;
     output.line(format!(
@@ -73,17 +168,36 @@ fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
         date(status.added_at)
     ))?;
     output.line(format!("certificates: {}", counts(status)))?;
+    let settings = &status.settings;
     output.line(format!(
-        "TTL {} seconds; lower-case variants {}",
-        status.settings.ttl,
-        if status.settings.lower_case { "published" } else { "not published" }
+        "TTL {} seconds; lower-case variants {}; denial {}",
+        settings.ttl,
+        if settings.lower_case { "published" } else { "not published" },
+        match settings.denial {
+            Denial::Minimal => "minimal (nobody can list the zone)",
+            Denial::Chain => "by the full NSEC3 chain",
+        }
     ))?;
-    if status.settings.hosting == Hosting::Mail {
+    if settings.hosting == Hosting::Mail {
         output.line(format!(
-            "\nThe whole of {} is answered from here. It has no other records yet (MX, A, TXT): delegate a name of its own, \
-             such as direct.{0}, not the domain that people's mail arrives at.",
-            status.name
+            "CERT data: {}; LDAP server {}; other records: {}",
+            match settings.cert_form {
+                CertData::Rfc4398 => "as RFC 4398 says",
+                CertData::Der => "bare DER",
+            },
+            settings.ldap_server.as_deref().unwrap_or("none"),
+            status.records
         ))?;
+        if status.records == 0 {
+            output.line(format!(
+                "\nThe whole of {} is answered from here, and it has no other records yet (MX, A, TXT). Give them before it is \
+                 delegated: certdir domain records {0} FILE",
+                status.name
+            ))?;
+        }
+        for line in &status.without_cert {
+            output.line(line)?;
+        }
     }
     output.line("\nThe parent zone needs:")?;
     for record in status.ns.iter().chain([&status.ds]) {

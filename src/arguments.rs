@@ -197,8 +197,8 @@ pub(crate) enum DomainCommand {
     Add {
         #[arg(value_parser = domain)]
         domain: DomainName,
-        /// What is delegated to this directory: `_smimecert.DOMAIN` only, or the mail domain itself (with CERT records, and without
-        /// any other record it has now, such as MX; needs --name-server). Cannot be changed later.
+        /// What is delegated to this directory: `_smimecert.DOMAIN` only, or the mail domain itself (with CERT records; its other
+        /// records, such as MX, are given with --records; needs --name-server). Cannot be changed later.
         #[arg(long, value_enum, default_value_t = HostingChoice::Smimecert)]
         hosting: HostingChoice,
         /// The form of CERT data: as RFC 4398 says, or bare DER, which Direct software reads.
@@ -207,12 +207,67 @@ pub(crate) enum DomainCommand {
         /// TTL of certificate records, in seconds: how long a gateway may go on using a replaced certificate.
         #[arg(long, value_name = "SECONDS")]
         ttl: Option<u32>,
-        /// A name server of the zone; repeatable. Without it ns1.DOMAIN. Cannot be changed later.
+        /// A name server of the zone; repeatable. Without it ns1.DOMAIN.
         #[arg(long = "name-server", value_name = "HOST")]
         name_servers: Vec<String>,
         /// Publish addresses exactly as certificates write them, without the lower-case variant.
         #[arg(long)]
         exact_only: bool,
+        /// How the zone proves what it has not: so that nobody can list it, or by the full NSEC3 chain, for zones that are
+        /// transferred.
+        #[arg(long, value_enum, default_value_t = DenialChoice::Minimal)]
+        denial: DenialChoice,
+        /// The LDAP server that `_ldap._tcp.DOMAIN` names, for --hosting mail.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        ldap_server: Option<String>,
+        /// A master file with the other records of a hosted mail domain (MX, A, TXT, sub-domains), - for standard input.
+        #[arg(long, value_name = "FILE")]
+        records: Option<PathBuf>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Change how a domain is published: only what is named.
+    Change {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+        /// TTL of certificate records, in seconds.
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u32>,
+        /// The name servers of the zone, all of them; repeatable.
+        #[arg(long = "name-server", value_name = "HOST")]
+        name_servers: Vec<String>,
+        /// The form of CERT data.
+        #[arg(long, value_enum)]
+        cert_data: Option<CertDataChoice>,
+        /// Publish addresses exactly as certificates write them (true), or in lower case, too (false).
+        #[arg(long, value_name = "BOOL")]
+        exact_only: Option<bool>,
+        /// How the zone proves what it has not.
+        #[arg(long, value_enum)]
+        denial: Option<DenialChoice>,
+        /// The LDAP server that `_ldap._tcp.DOMAIN` names; `none` takes the record away.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        ldap_server: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// The other records of a hosted mail domain: print them, or replace them all.
+    Records {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+        /// A master file to take in their place, - for standard input. Without it the present text is printed.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Host a domain no longer: it leaves every view at once; its history stays.
+    Remove {
+        #[arg(value_parser = domain)]
+        domain: DomainName,
+        /// Really.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -235,6 +290,12 @@ pub(crate) enum HostingChoice {
 pub(crate) enum CertDataChoice {
     Rfc4398,
     Der,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DenialChoice {
+    Minimal,
+    Chain,
 }
 
 /// A running directory instead of the data folder.

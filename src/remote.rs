@@ -119,8 +119,34 @@ impl Directory {
     }
 
     /// Hosts a domain.
-    pub(crate) fn add_domain(&self, domain: &str, settings: &Value) -> Result<DomainStatus, Error> {
-        self.read(self.post_json("/v1/domains", &json!({ "domain": domain, "settings": settings })))
+    pub(crate) fn add_domain(&self, domain: &str, settings: &Value, records: &str) -> Result<DomainStatus, Error> {
+        let body = json!({ "domain": domain, "settings": settings, "records": records });
+        self.read(self.post_json("/v1/domains", &body))
+    }
+
+    /// Changes how a domain is published.
+    pub(crate) fn change_domain(&self, domain: &str, changes: &Value) -> Result<DomainStatus, Error> {
+        let request = self.agent.patch(format!("{}/v1/domains/{domain}", self.base));
+        let request = request.header("Authorization", format!("Bearer {}", self.token));
+        self.read(request.header("Content-Type", "application/json").send(changes.to_string()))
+    }
+
+    /// Replaces a domain's other records.
+    pub(crate) fn set_records(&self, domain: &str, text: &str) -> Result<DomainStatus, Error> {
+        let request = self.agent.put(format!("{}/v1/domains/{domain}/records", self.base));
+        let request = request.header("Authorization", format!("Bearer {}", self.token));
+        self.read(request.header("Content-Type", "text/dns").send(text))
+    }
+
+    /// A domain's other records.
+    pub(crate) fn records(&self, domain: &str) -> Result<String, Error> {
+        let request = self.agent.get(format!("{}/v1/domains/{domain}/records", self.base));
+        self.text(request.header("Authorization", format!("Bearer {}", self.token)).call())
+    }
+
+    /// Hosts a domain no longer.
+    pub(crate) fn remove_domain(&self, domain: &str) -> Result<(), Error> {
+        self.text(self.delete(&format!("/v1/domains/{domain}")).call()).map(drop)
     }
 
     /// Makes a token.

@@ -72,8 +72,9 @@ impl Frontends {
         ready: impl FnOnce(&Self) -> Result<(), Error>,
     ) -> Result<Exit, Error> {
         let clock = clock();
-        // Whatever expired while nothing ran is settled before anybody can ask for it.
-        while store.keep_up(clock()).await? {}
+        // Certificates that ended while nothing ran leave before anybody can ask for them. Signatures are renewed once there
+        // are answers: a large zone would keep everybody waiting.
+        while store.begin_and_end(clock()).await? {}
         let (follower, reader) = Follower::start(&store, clock.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let mut stopping = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::rdata::smimea;
 use certdir_zones::rrset::MAX_RRSET;
-use certdir_zones::{Address, DomainName, ZoneKey};
+use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey, cert_owner};
 use data_encoding::HEXLOWER;
 
+use crate::chain::{self, Change, Link, Signing};
+use crate::domain::Hosting;
 use crate::error::Error;
+use crate::given::{Blocks, ZoneRow};
 use crate::intake::{Candidate, Claims, Spelled};
 use crate::lifecycle;
 use crate::log::{Action, Detail};
@@ -47,6 +50,25 @@ pub(crate) struct Hosted {
     pub(crate) key: Arc<ZoneKey>,
     /// Its zone changes with this batch.
     pub(crate) dirty: bool,
+    /// Where CERT records have no place.
+    pub(crate) blocks: Blocks,
+    /// RRsets beside apex and entries to write.
+    pub(crate) rrsets: Vec<ZoneRow>,
+    /// What that adds to names and takes from them.
+    pub(crate) changes: Vec<Change>,
+    /// Links of its chain to write.
+    pub(crate) links: Vec<Link>,
+}
+
+impl Hosted {
+    pub(crate) fn new(row: DomainRow, key: Arc<ZoneKey>, blocks: Blocks) -> Hosted {
+        Hosted { row, key, dirty: false, blocks, rrsets: Vec::new(), changes: Vec::new(), links: Vec::new() }
+    }
+
+    /// The apex of its zone.
+    pub(crate) fn apex(&self) -> Name {
+        self.row.settings.apex(&self.row.name)
+    }
 }
 
 /// An entry in a batch.
@@ -54,6 +76,24 @@ pub(crate) struct Hosted {
 pub(crate) struct Loaded {
     pub(crate) row: EntryRow,
     pub(crate) dirty: bool,
+    /// Its signatures are to be made anew, whether it changes or not.
+    renew: bool,
+    /// The RRsets it had before.
+    before: Vec<(Name, RecordType)>,
+}
+
+impl Loaded {
+    pub(crate) fn new(row: EntryRow) -> Loaded {
+        let before = row.names().collect();
+        Loaded { row, dirty: false, renew: false, before }
+    }
+
+    /// RRsets that it got and lost.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change> {
+        let lost = self.before.iter().filter(|one| !self.row.names().any(|other| other == **one)).cloned();
+        let got = self.row.names().filter(|one| !self.before.contains(one));
+        lost.map(|(owner, rtype)| (owner, rtype, false)).chain(got.map(|(owner, rtype)| (owner, rtype, true)))
+    }
 }
 
 /// A log row to be written.
@@ -127,9 +167,9 @@ impl Batch {
     ) -> Result<Vec<Outcome>, Error> {
         let mut outcomes = Vec::new();
         for (mailbox, spelled) in &claims.mailboxes {
-            let (outcome, hint) = self.bind(mailbox, spelled, row, claims, restore)?;
+            let (outcome, hints) = self.bind(mailbox, spelled, row, claims, restore)?;
             outcomes.push(outcome);
-            item.warnings.extend(hint);
+            item.warnings.extend(hints);
         }
         for (alias, old) in aliases {
             let superseded = |loaded: &Loaded| {
@@ -186,25 +226,14 @@ impl Batch {
         certificate: &Arc<CertificateRow>,
         claims: &Claims,
         restore: bool,
-    ) -> Result<(Outcome, Option<String>), Error> {
+    ) -> Result<(Outcome, Vec<String>), Error> {
         let domain = self.hosted(mailbox.domain())?;
         let (domain_id, now) = (domain.row.id, self.now);
         let fresh_id = self.next_id;
-        let loaded = self.entries.entry(mailbox.clone()).or_insert_with(|| Loaded {
-            row: EntryRow {
-                id: fresh_id,
-                domain_id,
-                address: mailbox.clone(),
-                version: 0,
-                changed_at: now,
-                records: Vec::new(),
-                refresh_at: None,
-                due_at: None,
-                spellings: Vec::new(),
-                bindings: Vec::new(),
-            },
-            dirty: false,
-        });
+        let loaded = self
+            .entries
+            .entry(mailbox.clone())
+            .or_insert_with(|| Loaded::new(EntryRow::new(fresh_id, domain_id, mailbox.clone(), now)));
         if loaded.row.id == fresh_id {
             self.next_id += 1;
         }
@@ -225,9 +254,9 @@ impl Batch {
                     known.reason = None;
                 } else if gone {
                     let hint = format!("it was {} for {mailbox}; bring it back with --restore", known.state.as_str());
-                    return Ok((Outcome::Unchanged, Some(hint)));
+                    return Ok((Outcome::Unchanged, vec![hint]));
                 } else if !respelled {
-                    return Ok((Outcome::Unchanged, None));
+                    return Ok((Outcome::Unchanged, Vec::new()));
                 }
             }
             None => {
@@ -268,7 +297,43 @@ impl Batch {
             format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same")
         });
         self.record(mailbox, action, &certificate.sha256, None)?;
-        Ok((outcome, hint))
+        let mut hints: Vec<String> = hint.into_iter().collect();
+        if outcome == Outcome::Published && claims.usage == Usage::DaneEe {
+            hints.extend(self.without_cert(mailbox)?);
+        }
+        Ok((outcome, hints))
+    }
+
+    /// In a hosted mail domain: where a mailbox has no CERT record, or shares one, and why.
+    fn without_cert(&self, mailbox: &Address) -> Result<Vec<String>, Error> {
+        let domain = self.hosted(mailbox.domain())?;
+        let Some(loaded) = self.entries.get(mailbox).filter(|_| domain.row.settings.hosting == Hosting::Mail) else {
+            return Ok(Vec::new());
+        };
+        let mut hints = Vec::new();
+        for spelling in loaded.row.spellings.iter().filter(|_| !mailbox.is_domain_authority()) {
+            match cert_owner(spelling) {
+                Err(certdir_zones::Error::CertOwner { address, reason }) => {
+                    hints.push(format!("{address} has an SMIMEA record and no CERT record: {reason}"));
+                }
+                _ if spelling != mailbox && loaded.row.spellings.len() > 1 => hints.push(format!(
+                    "{spelling} and {mailbox} differ only in case: one mailbox, which shows one set of certificates"
+                )),
+                _ => {}
+            }
+        }
+        for (owner, _) in self.owners(domain, &loaded.row).into_iter().filter(|(_, rtype)| *rtype == RecordType::CERT) {
+            if let Some(reason) = domain.blocks.stops(&owner) {
+                hints.push(format!("no CERT record at {owner}: {reason}"));
+            }
+        }
+        Ok(hints)
+    }
+
+    /// Owner names and types of an entry's RRsets, also of those for which the zone has no place.
+    fn owners(&self, domain: &Hosted, row: &EntryRow) -> Vec<(Name, RecordType)> {
+        let settings = &domain.row.settings;
+        records::owners(settings.hosting, settings.lower_case, &row.address, &row.spellings)
     }
 
     /// Takes certificates of a mailbox back: one, or all that are current or staged. Returns what was taken back.
@@ -331,10 +396,7 @@ impl Batch {
     pub(crate) fn keep_up(&mut self, mailbox: &Address) -> Result<(), Error> {
         let now = self.now;
         let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
-        if loaded.row.refresh_at.is_some_and(|at| at <= now) {
-            // No signatures, so `settle` makes new ones.
-            loaded.row.records.clear();
-        }
+        loaded.renew = records::is_due(now, loaded.row.refresh_at, loaded.row.inception);
         let before = loaded.clone();
         let (version, logged) = (self.version, self.publications.len());
         let Err(error) = self.settle(mailbox, &[]) else { return Ok(()) };
@@ -345,8 +407,37 @@ impl Batch {
         let mut row = before.row;
         row.due_at = row.due_at.map(|at| at.max(now + UPKEEP_RETRY));
         row.refresh_at = row.refresh_at.map(|at| at.max(now + UPKEEP_RETRY));
-        self.entries.insert(mailbox.clone(), Loaded { row, dirty: true });
+        row.inception = row.inception.map(|at| at.min(now));
+        self.entries.insert(mailbox.clone(), Loaded { row, dirty: true, renew: false, before: before.before });
         Ok(())
+    }
+
+    /// Renews signatures of what zones hold beside their entries.
+    pub(crate) fn renew(&mut self, rrsets: Vec<(i64, ZoneRow)>, links: Vec<(i64, Link)>) -> Result<(), Error> {
+        let now = self.now;
+        for hosted in self.domains.values_mut() {
+            let (id, apex, ttl) = (hosted.row.id, hosted.apex(), hosted.row.settings.denial_ttl());
+            for (spread, (_, row)) in (id..).zip(rrsets.iter().filter(|(of, _)| *of == id)) {
+                let mut row = row.clone();
+                row.sign(&hosted.key, &apex, now, spread)?;
+                hosted.rrsets.push(row);
+            }
+            for (_, link) in links.iter().filter(|(of, _)| *of == id) {
+                let mut link = link.clone();
+                chain::renew(&mut link, &Signing { apex: &apex, key: &hosted.key, ttl, now })?;
+                hosted.links.push(link);
+            }
+            hosted.dirty |= !hosted.rrsets.is_empty() || !hosted.links.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Makes the records of a mailbox anew, because where they have a place has changed.
+    pub(crate) fn make_anew(&mut self, mailbox: &Address) -> Result<(), Error> {
+        if let Some(loaded) = self.entries.get_mut(mailbox) {
+            loaded.renew = true;
+        }
+        self.settle(mailbox, &[])
     }
 
     /// Settles a mailbox's certificates, signs its records anew when what is visible changed, and logs what began or ended by
@@ -395,7 +486,7 @@ impl Batch {
         loaded.dirty = true;
         let row = &mut loaded.row;
         let changed = row.visible().iter().map(|c| c.sha256).ne(before.0.iter().copied()) || row.spellings != before.1;
-        if !changed && !row.records.is_empty() {
+        if !changed && !row.records.is_empty() && !std::mem::take(&mut loaded.renew) {
             return Ok(());
         }
         let visible = row.visible();
@@ -404,12 +495,16 @@ impl Batch {
         let had_records = !row.records.is_empty();
         if visible.is_empty() {
             row.records.clear();
-            row.refresh_at = None;
+            (row.refresh_at, row.inception) = (None, None);
         } else {
-            let rrsets = records::rrsets(&domain.row.settings, mailbox, &row.spellings, &visible, now)?;
-            let apex = domain.row.settings.apex(&domain.row.name);
-            row.records = records::sign(&domain.key, &apex, rrsets, term)?;
-            row.refresh_at = term.refresh_at;
+            let settings = &domain.row.settings;
+            let mut owners = records::owners(settings.hosting, settings.lower_case, mailbox, &row.spellings);
+            // A CERT record where an alias or another zone stands would make the zone one that no server loads.
+            owners.retain(|(owner, rtype)| *rtype != RecordType::CERT || domain.blocks.stops(owner).is_none());
+            let rrsets = records::rrsets(settings, owners, &visible, now)?;
+            row.records = records::sign(&domain.key, &domain.apex(), rrsets, term)?;
+            row.cert_form = settings.cert_form();
+            (row.refresh_at, row.inception) = (term.refresh_at, Some(term.begins_at));
         }
         if had_records || !row.records.is_empty() || changed {
             domain.dirty = true;
@@ -422,13 +517,15 @@ impl Batch {
         for hosted in self.domains.values_mut() {
             let row = &mut hosted.row;
             let term = Term::new(self.now, None, row.id);
-            if row.refresh_at <= self.now {
-                row.serial = row.serial.wrapping_add(1);
+            if records::is_due(self.now, Some(row.refresh_at), Some(row.inception)) {
+                row.serial = records::next_serial(row.serial, self.now);
                 row.apex = records::apex(&row.name, &row.settings, row.serial, &hosted.key, term)?;
                 row.refresh_at = term.refresh_at.unwrap_or(self.now);
+                row.inception = term.begins_at;
                 hosted.dirty = true;
             } else if hosted.dirty {
-                row.serial = row.serial.wrapping_add(1);
+                row.serial = records::next_serial(row.serial, self.now);
+                row.inception = row.inception.max(term.begins_at);
                 records::bump(&row.name, &row.settings, row.serial, &hosted.key, term, &mut row.apex)?;
             }
         }

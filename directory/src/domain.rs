@@ -4,6 +4,7 @@ use certdir_zones::{CertForm, DomainName, Name, smimecert_name};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::records::APEX_TTL;
 
 /// How a hosted domain is published. Kept in the store as JSON; a field added later needs a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,23 @@ pub struct Settings {
     pub ttl: u32,
     /// Host names of the zone's name servers; the first is the primary.
     pub name_servers: Vec<String>,
+    /// How the zone proves what it has not.
+    #[serde(default)]
+    pub denial: Denial,
+    /// The LDAP server that `_ldap._tcp.<domain>` names, as `host:port`; for a hosted mail domain only.
+    #[serde(default)]
+    pub ldap_server: Option<String>,
+}
+
+/// How a zone proves what it has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Denial {
+    /// By NSEC3 records made for the question, which cover as little as they can: nobody can list the zone.
+    #[default]
+    Minimal,
+    /// By the full NSEC3 chain, kept like other records: for zones that are transferred.
+    Chain,
 }
 
 /// What was delegated to this directory.
@@ -45,6 +63,8 @@ pub enum CertData {
 const MAX_TTL: u32 = 86_400;
 /// The shortest: below it every look-up of a busy gateway goes to the network.
 const MIN_TTL: u32 = 10;
+/// The port of LDAP.
+const LDAP_PORT: u16 = 389;
 /// The most name servers a zone may have.
 const MAX_NAME_SERVERS: usize = 13;
 
@@ -57,7 +77,19 @@ impl Settings {
             lower_case: true,
             ttl: 300,
             name_servers: vec![format!("ns1.{domain}.")],
+            denial: Denial::Minimal,
+            ldap_server: None,
         }
+    }
+
+    /// These settings with others put over them by name. Errors: a name or a value that is none.
+    pub fn with(&self, changes: &serde_json::Map<String, serde_json::Value>) -> Result<Settings, Error> {
+        let refuse = |error: serde_json::Error| Error::Setting(error.to_string());
+        let mut all = serde_json::to_value(self).map_err(refuse)?;
+        if let Some(all) = all.as_object_mut() {
+            all.extend(changes.clone());
+        }
+        serde_json::from_value(all).map_err(refuse)
     }
 
     /// The apex of the domain's zone.
@@ -88,18 +120,49 @@ impl Settings {
             let host = DomainName::parse(server).map_err(|_| {
                 Error::Setting(format!("{server:?} is not a host name; give one such as ns1.example.net"))
             })?;
-            // Its address would have to stand in the zone, which has no host records.
-            if host.name().is_at_or_below(&apex) {
+            // Its address would have to stand in the zone, which has no host records; a mail domain's records may hold it.
+            if self.hosting == Hosting::Smimecert && host.name().is_at_or_below(&apex) {
                 return Err(Error::Setting(format!(
                     "the name server {host} lies in the zone {apex} itself, which holds no addresses; give one elsewhere with --name-server"
                 )));
             }
             *server = host.name().to_string();
         }
+        if let Some(server) = &self.ldap_server {
+            if self.hosting != Hosting::Mail {
+                return Err(Error::Setting(format!(
+                    "_ldap._tcp.{domain} lies outside the zone {apex}: the LDAP server is announced by whoever hosts {domain}"
+                )));
+            }
+            let (host, port) = host_and_port(server)?;
+            self.ldap_server = Some(format!("{host}:{port}"));
+        }
         Ok(self)
+    }
+
+    /// The LDAP server's name and port.
+    pub(crate) fn ldap(&self) -> Result<Option<(Name, u16)>, Error> {
+        let Some(server) = &self.ldap_server else { return Ok(None) };
+        let (host, port) = host_and_port(server)?;
+        Ok(Some((host.name().clone(), port)))
+    }
+
+    /// The TTL of denials: the smaller one of the SOA's TTL and its minimum field (RFC 9077 section 3).
+    pub(crate) fn denial_ttl(&self) -> u32 {
+        self.ttl.min(APEX_TTL)
     }
 
     pub(crate) fn server_names(&self) -> Result<Vec<Name>, Error> {
         self.name_servers.iter().map(|text| Ok(Name::parse(text)?)).collect()
     }
+}
+
+/// `host` or `host:port`; without a port that of LDAP (RFC 4511 section 5.2.1).
+fn host_and_port(text: &str) -> Result<(DomainName, u16), Error> {
+    let refuse = || Error::Setting(format!("{text:?} is not an LDAP server; give one such as ldap.example.org:389"));
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| refuse())?),
+        None => (text, LDAP_PORT),
+    };
+    Ok((DomainName::parse(host).map_err(|_| refuse())?, port))
 }

@@ -55,6 +55,9 @@ pub enum Error {
     /// A setting of a domain cannot be used.
     #[error("{0}")]
     Setting(String),
+    /// The other records of a domain cannot be taken: every fault, each with its line.
+    #[error("{0}")]
+    Records(certdir_zones::Error),
     /// There is nothing by that name; the text says what, and where to look.
     #[error("{0}")]
     NotFound(String),
@@ -85,6 +88,7 @@ impl Error {
             Error::UnknownDomain(_) => "unknown-domain",
             Error::DomainExists(_) => "domain-exists",
             Error::Setting(_) => "setting",
+            Error::Records(_) => "bad-records",
             Error::NotFound(_) => "not-found",
             Error::BadToken => "bad-token",
             Error::Forbidden(_) => "forbidden",

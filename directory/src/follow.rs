@@ -191,8 +191,19 @@ async fn pull(
     since: u64,
 ) -> Result<(), Error> {
     for row in sqlite::changed_domains(transaction, since).await? {
-        next.apply_domain(changed_domain(store, row)?)?;
+        match row.removed {
+            true => next.remove_domain(&row.name),
+            false => next.apply_domain(changed_domain(store, row)?)?,
+        }
     }
+    for (domain, row) in sqlite::zone::changed_rrsets(transaction, since).await? {
+        next.apply_rrset(domain, &row.owner, row.rtype, row.signed)?;
+    }
+    sqlite::zone::changed_links(transaction, since, |domain, link| {
+        next.apply_link(domain, link.hash, link.signed);
+        Ok(())
+    })
+    .await?;
     sqlite::following::changed_entries(transaction, since, next).await
 }
 
@@ -201,6 +212,6 @@ fn changed_domain(store: &Store, row: DomainRow) -> Result<ChangedDomain, Error>
     Ok(ChangedDomain {
         key: store.key(&row)?,
         apex_rrsets: row.apex,
-        domain: Domain { name: row.name, apex, settings: row.settings },
+        domain: Domain { id: row.id, name: row.name, apex, settings: row.settings },
     })
 }

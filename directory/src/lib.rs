@@ -2,7 +2,8 @@
 //!
 //! *Writing.* A [`Store`] ([`store`]) takes certificates in one transaction for each acknowledged batch: [`intake`] says
 //! what a certificate may be published for, [`batch`] works on the [`rows`] in memory, [`lifecycle`] decides which
-//! certificate is current, [`records`] makes and signs what DNS shows, [`log`] numbers what happened, [`sqlite`] writes
+//! certificate is current, [`records`] makes and signs what DNS shows, [`given`] is what a zone holds beside
+//! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`log`] numbers what happened, [`sqlite`] writes
 //! it all, and [`report`] tells the publisher; [`shown`] is what
 //! people look up. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
@@ -18,10 +19,13 @@
 pub mod allowance;
 pub mod authority;
 mod batch;
+mod chain;
 pub mod connections;
 pub mod domain;
 pub mod error;
 pub mod follow;
+mod given;
+mod hosting;
 pub mod intake;
 mod keys;
 mod lifecycle;
@@ -39,7 +43,7 @@ pub use authority::{Authority, Role, TokenRow};
 pub use certdir_certificate::UnixTime;
 pub use certdir_zones::{Address, DomainName, Name, Usage, Zone};
 pub use connections::{Connections, Place, network};
-pub use domain::{CertData, Hosting, Settings};
+pub use domain::{CertData, Denial, Hosting, Settings};
 pub use error::Error;
 pub use follow::{Clock, Follower, PublishedCache, Reader};
 pub use intake::{PublishOptions, Submission};

@@ -37,6 +37,10 @@ pub struct Publication {
 pub enum Action {
     /// A domain is hosted from now on.
     DomainAdded,
+    /// Its settings changed, or its other records.
+    DomainChanged,
+    /// A domain is not hosted any more.
+    DomainRemoved,
     /// A certificate became the current one.
     Published,
     /// A certificate was taken whose validity begins later.
@@ -52,8 +56,10 @@ pub enum Action {
 }
 
 impl Action {
-    const ALL: [Action; 7] = [
+    const ALL: [Action; 9] = [
         Action::DomainAdded,
+        Action::DomainChanged,
+        Action::DomainRemoved,
         Action::Published,
         Action::Staged,
         Action::Superseded,
@@ -66,6 +72,8 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Action::DomainAdded => "domain-added",
+            Action::DomainChanged => "domain-changed",
+            Action::DomainRemoved => "domain-removed",
             Action::Published => "published",
             Action::Staged => "staged",
             Action::Superseded => "superseded",

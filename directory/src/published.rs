@@ -8,11 +8,12 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use certdir_certificate::{Certificate, UnixTime};
+use certdir_zones::denial::Hash;
 use certdir_zones::rdata::SMIMEA_PREFIX;
-use certdir_zones::{Address, DomainName, Name, Rdata, SignedRrset, Table, Usage, Zone, ZoneKey};
+use certdir_zones::{Address, DomainName, Name, Rdata, RecordType, SignedRrset, Table, Usage, Zone, ZoneKey};
 use foldhash::quality::RandomState;
 
-use crate::domain::Settings;
+use crate::domain::{Denial, Settings};
 use crate::error::Error;
 use crate::records;
 
@@ -26,6 +27,8 @@ pub struct Published {
     changed_at: UnixTime,
     revision: u64,
     domains: imbl::OrdMap<DomainName, Arc<Domain>>,
+    /// The apexes of zones by the rows of their domains.
+    apexes: imbl::HashMap<i64, Name>,
     zones: imbl::GenericHashMap<Name, Zone, RandomState, imbl::shared_ptr::DefaultSharedPtr>,
     /// By domain, then mailbox, so that a domain's stand together.
     entries: imbl::OrdSet<Ordered>,
@@ -41,6 +44,8 @@ struct Ordered(Arc<Entry>);
 /// A hosted domain.
 #[derive(Debug)]
 pub struct Domain {
+    /// Its row in the store.
+    pub(crate) id: i64,
     /// The mail domain.
     pub name: DomainName,
     /// The apex of its zone.
@@ -101,6 +106,7 @@ impl Published {
             changed_at: 0,
             revision: 0,
             domains: imbl::OrdMap::new(),
+            apexes: imbl::HashMap::new(),
             zones: imbl::GenericHashMap::with_hasher(RandomState::default()),
             entries: imbl::OrdSet::new(),
             index: Table::default(),
@@ -231,8 +237,50 @@ impl Published {
         for rrset in changed.apex_rrsets {
             zone.set(&apex, rrset)?;
         }
+        if changed.domain.settings.denial == Denial::Minimal {
+            zone.drop_chain();
+        }
+        self.apexes.insert(changed.domain.id, apex);
         self.domains.insert(changed.domain.name.clone(), Arc::new(changed.domain));
         Ok(())
+    }
+
+    /// Takes a domain out of every view.
+    pub(crate) fn remove_domain(&mut self, name: &DomainName) {
+        let entries: Vec<Arc<Entry>> = self.entries_in(name).cloned().collect();
+        for entry in entries {
+            self.forget(&entry);
+        }
+        if let Some(domain) = self.domains.remove(name) {
+            self.zones.remove(&domain.apex);
+            self.apexes.remove(&domain.id);
+        }
+    }
+
+    /// Puts an RRset beside apex and entries into a zone, or takes it away. Nothing happens for a domain that was removed.
+    pub(crate) fn apply_rrset(
+        &mut self,
+        domain_id: i64,
+        owner: &Name,
+        rtype: RecordType,
+        signed: Option<SignedRrset>,
+    ) -> Result<(), Error> {
+        let zone = self.apexes.get(&domain_id).and_then(|apex| self.zones.get_mut(apex));
+        match (zone, signed) {
+            (Some(zone), Some(signed)) => zone.set(owner, signed)?,
+            (Some(zone), None) => zone.remove(owner, rtype),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts a link into a zone's chain, or takes it away.
+    pub(crate) fn apply_link(&mut self, domain_id: i64, hash: Hash, signed: Option<SignedRrset>) {
+        match (self.apexes.get(&domain_id).and_then(|apex| self.zones.get_mut(apex)), signed) {
+            (Some(zone), Some(signed)) => zone.set_link(hash, signed),
+            (Some(zone), None) => zone.remove_link(&hash),
+            (None, _) => {}
+        }
     }
 
     /// Applies a change of one entry: its records, its place in the index, itself. O(log n).
@@ -243,7 +291,8 @@ impl Published {
         let old = self.exactly(&changed.entry.address).cloned();
         if let Some(zone) = self.zones.get_mut(&domain.apex) {
             if let Some(old) = &old {
-                for (owner, rtype) in records::owners(&domain.settings, &old.address, &old.spellings) {
+                let hosting = domain.settings.hosting;
+                for (owner, rtype) in records::possible_owners(hosting, &old.address, &old.spellings) {
                     zone.remove(&owner, rtype);
                 }
             }
@@ -252,10 +301,7 @@ impl Published {
             }
         }
         if let Some(old) = old {
-            for hash in self.index_keys(&old) {
-                self.index.remove(hash, |entry| Arc::ptr_eq(entry, &old));
-            }
-            self.entries.remove(&old.address);
+            self.forget(&old);
         }
         if !changed.entry.certificates.is_empty() {
             let entry = Arc::new(changed.entry);
@@ -265,6 +311,14 @@ impl Published {
             self.entries.insert(Ordered(entry));
         }
         Ok(())
+    }
+
+    /// Takes an entry out of the index and the order.
+    fn forget(&mut self, old: &Arc<Entry>) {
+        for hash in self.index_keys(old) {
+            self.index.remove(hash, |entry| Arc::ptr_eq(entry, old));
+        }
+        self.entries.remove(&old.address);
     }
 
     /// The hashes under which an entry is found, once each.

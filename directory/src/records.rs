@@ -6,8 +6,8 @@ use std::sync::Arc;
 use certdir_certificate::UnixTime;
 use certdir_zones::rdata::{cert, ns, soa};
 use certdir_zones::{
-    Address, DomainName, Name, Rdata, RecordType, Rrset, SignedRrset, Soa, Usage, ZoneKey, cert_owners, smimea_owner,
-    smimea_wildcard,
+    Address, CertForm, DomainName, Name, Rdata, RecordType, Rrset, SignedRrset, Soa, Usage, ZoneKey, cert_owners,
+    smimea_owner, smimea_wildcard,
 };
 
 use crate::domain::{Hosting, Settings};
@@ -19,29 +19,39 @@ use crate::rows::SignedRecord;
 pub const SIGNATURE_LIFETIME: i64 = 3 * 86_400;
 /// Inception lies one hour back, for clients whose clocks are behind.
 pub(crate) const INCEPTION_SKEW: i64 = 3_600;
-/// TTL of SOA, NS and DNSKEY.
-const APEX_TTL: u32 = 3_600;
+/// TTL of SOA, NS and DNSKEY, and of other records that the directory makes for a zone.
+pub(crate) const APEX_TTL: u32 = 3_600;
 /// SOA timers for secondaries. One that is cut off stops answering before the signatures it has can end: they are renewed at
 /// half of their life.
 const SOA_REFRESH: u32 = 3_600;
 const SOA_RETRY: u32 = 600;
 const SOA_EXPIRE: u32 = 86_400;
 
+/// Every owner name and type that an entry's RRsets may have, whatever settings they were made with.
+pub(crate) fn possible_owners(hosting: Hosting, mailbox: &Address, spellings: &[Address]) -> Vec<(Name, RecordType)> {
+    owners(hosting, true, mailbox, spellings)
+}
+
 /// The owner names and types of an entry's RRsets.
-pub(crate) fn owners(settings: &Settings, mailbox: &Address, spellings: &[Address]) -> Vec<(Name, RecordType)> {
+pub(crate) fn owners(
+    hosting: Hosting,
+    lower_case: bool,
+    mailbox: &Address,
+    spellings: &[Address],
+) -> Vec<(Name, RecordType)> {
     let own = std::slice::from_ref(mailbox);
     let spellings = if spellings.is_empty() { own } else { spellings };
-    let variants = if settings.lower_case { own } else { &[] };
+    let variants = if lower_case { own } else { &[] };
     let mut all = BTreeSet::new();
     for address in spellings.iter().chain(variants) {
         all.insert((smimea_owner(address), RecordType::SMIMEA));
-        if settings.hosting == Hosting::Mail {
+        if hosting == Hosting::Mail {
             all.extend(cert_owners(address).into_iter().map(|owner| (owner, RecordType::CERT)));
         }
     }
     if mailbox.is_domain_authority() {
         all.insert((smimea_wildcard(mailbox.domain()), RecordType::SMIMEA));
-        if settings.hosting == Hosting::Mail {
+        if hosting == Hosting::Mail {
             all.insert((mailbox.domain().name().clone(), RecordType::CERT));
         }
     }
@@ -51,16 +61,15 @@ pub(crate) fn owners(settings: &Settings, mailbox: &Address, spellings: &[Addres
 /// An entry's RRsets, unsigned. `ttl` is the domain's, less where a certificate ends sooner.
 pub(crate) fn rrsets(
     settings: &Settings,
-    mailbox: &Address,
-    spellings: &[Address],
+    owners: Vec<(Name, RecordType)>,
     visible: &[Visible],
     now: UnixTime,
 ) -> Result<Vec<(Name, Rrset)>, Error> {
     let left = visible.iter().map(|c| c.not_after.saturating_sub(now)).min().unwrap_or(0);
     let ttl = settings.ttl.min(u32::try_from(left.max(1)).unwrap_or(u32::MAX));
-    let mut data = Data { settings, visible, cert: None };
+    let mut data = Data { form: settings.cert_form(), visible, cert: None };
     let mut all = Vec::new();
-    for (owner, rtype) in owners(settings, mailbox, spellings) {
+    for (owner, rtype) in owners {
         all.extend(data.rrset(rtype, ttl)?.map(|rrset| (owner, rrset)));
     }
     Ok(all)
@@ -68,11 +77,11 @@ pub(crate) fn rrsets(
 
 /// Puts stored signatures to the RRsets that follow from the visible certificates.
 pub(crate) fn attach(
-    settings: &Settings,
+    form: CertForm,
     visible: &[Visible],
     records: Vec<SignedRecord>,
 ) -> Result<Vec<(Name, SignedRrset)>, Error> {
-    let mut data = Data { settings, visible, cert: None };
+    let mut data = Data { form, visible, cert: None };
     let mut signed = Vec::with_capacity(records.len());
     for SignedRecord { owner, rtype, ttl, rrsig } in records {
         signed.extend(data.rrset(rtype, ttl)?.map(|rrset| (owner, SignedRrset { rrset, rrsig })));
@@ -82,7 +91,7 @@ pub(crate) fn attach(
 
 /// The RDATA that follow from the visible certificates.
 struct Data<'a> {
-    settings: &'a Settings,
+    form: CertForm,
     visible: &'a [Visible],
     /// Made when first asked for, then shared by all owners.
     cert: Option<Vec<Rdata>>,
@@ -92,7 +101,7 @@ impl Data<'_> {
     /// The RRset of a type; none where no certificate is for it.
     fn rrset(&mut self, rtype: RecordType, ttl: u32) -> Result<Option<Rrset>, Error> {
         let rdata: Vec<Rdata> = if rtype == RecordType::CERT {
-            let form = self.settings.cert_form();
+            let form = self.form;
             let people = self.visible.iter().filter(|c| c.usage != Usage::DaneTa);
             self.cert.get_or_insert_with(|| people.map(|c| cert(form, c.der())).collect()).clone()
         } else {
@@ -107,6 +116,8 @@ impl Data<'_> {
 pub(crate) struct Term {
     pub(crate) inception: u32,
     pub(crate) expiration: u32,
+    /// Inception, not wrapped: where it lies in the future the clock was set back since.
+    pub(crate) begins_at: UnixTime,
     /// None when they last as long as the certificate does: nothing to renew.
     pub(crate) refresh_at: Option<UnixTime>,
 }
@@ -121,10 +132,27 @@ impl Term {
         let refresh = now.saturating_add(SIGNATURE_LIFETIME / 2 - early);
         Term {
             inception: serial_time(now - INCEPTION_SKEW),
+            begins_at: now - INCEPTION_SKEW,
             expiration: serial_time(end),
             refresh_at: (end == full).then_some(refresh),
         }
     }
+}
+
+/// Whether a signature has to be made anew: it is due, or begins in the future, because the clock was set back.
+pub(crate) fn is_due(now: UnixTime, refresh_at: Option<UnixTime>, inception: Option<UnixTime>) -> bool {
+    refresh_at.is_some_and(|at| at <= now) || inception.is_some_and(|at| at > now)
+}
+
+/// The serial of a zone that changes: one more (RFC 1982 section 3.1), or the time where that is ahead. A zone that was
+/// restored from an older copy so passes what secondaries have seen of its former life. 0 is left out: some take it for
+/// "none".
+pub(crate) fn next_serial(serial: u32, now: UnixTime) -> u32 {
+    let time = serial_time(now);
+    // RFC 1982 section 3.2: greater by less than 2^31.
+    let ahead = (1..1 << 31).contains(&time.wrapping_sub(serial));
+    let next = if ahead { time } else { serial.wrapping_add(1) };
+    next.max(1)
 }
 
 /// Seconds modulo 2^32, as RRSIG carries them (RFC 4034 section 3.1.5).
@@ -199,12 +227,18 @@ fn soa_rrset(domain: &DomainName, settings: &Settings, serial: u32) -> Result<Rr
     Ok(Rrset::new(RecordType::SOA, APEX_TTL, vec![soa(&data)])?)
 }
 
-/// The layout of the two encodings below.
+/// The layout of the two encodings below; signatures over CERT records are over data as RFC 4398 says.
 const FORMAT: u8 = 1;
+/// The same layout; signatures over CERT records are over bare DER.
+const FORMAT_BARE_DER: u8 = 2;
 
-/// Writes signed records for the store: the format's number, then for each owner, type, TTL and RRSIG RDATA.
-pub(crate) fn encode(records: &[SignedRecord]) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+/// Writes signed records for the store: the format's number, which also tells the form of CERT data, then for each owner,
+/// type, TTL and RRSIG RDATA.
+pub(crate) fn encode(form: CertForm, records: &[SignedRecord]) -> Vec<u8> {
+    let mut out = vec![match form {
+        CertForm::Rfc4398 => FORMAT,
+        CertForm::BareDer => FORMAT_BARE_DER,
+    }];
     for record in records {
         put(&mut out, record.owner.as_wire());
         out.extend_from_slice(&record.rtype.0.to_be_bytes());
@@ -215,15 +249,18 @@ pub(crate) fn encode(records: &[SignedRecord]) -> Vec<u8> {
 }
 
 /// Reads what [`encode`] wrote.
-pub(crate) fn decode(blob: &[u8]) -> Result<Vec<SignedRecord>, Error> {
-    let mut input = open(blob)?;
+pub(crate) fn decode(blob: &[u8]) -> Result<(CertForm, Vec<SignedRecord>), Error> {
+    let (form, mut input) = match blob.split_first() {
+        Some((&FORMAT_BARE_DER, rest)) => (CertForm::BareDer, rest),
+        _ => (CertForm::Rfc4398, open(blob)?),
+    };
     let mut records = Vec::new();
     while !input.is_empty() {
         let owner = Name::from_wire(take(&mut input)?)?;
         let (rtype, ttl) = (RecordType(number(&mut input)?), u32::from_be_bytes(array(&mut input)?));
         records.push(SignedRecord { owner, rtype, ttl, rrsig: Arc::from(take(&mut input)?) });
     }
-    Ok(records)
+    Ok((form, records))
 }
 
 /// Writes whole signed RRsets for the store: those of an apex.
@@ -315,23 +352,45 @@ mod tests {
         assert_eq!(term.expiration, (SIGNATURE_LIFETIME - 10) as u32);
     }
 
+    /// RFC 1982: never backwards, also across 2^32, and never 0.
+    #[test]
+    fn serials_only_grow() {
+        let greater = |one: u32, other: u32| (1..1 << 31).contains(&one.wrapping_sub(other));
+        // 2106-02-07, a moment before the clock itself wraps; the serial is ahead of it.
+        let now = (1 << 32) - 100;
+        let mut serial = 4_294_967_290;
+        let mut seen = vec![serial];
+        for _ in 0..20 {
+            let next = next_serial(serial, now);
+            assert!(greater(next, serial), "{serial} to {next}");
+            serial = next;
+            seen.push(serial);
+        }
+        assert_eq!(seen[5..8], [u32::MAX, 1, 2]);
+        // What was restored passes its former life.
+        assert_eq!(next_serial(1_700_000_005, 1_800_000_000), 1_800_000_000);
+        assert_eq!(next_serial(1_800_000_000, 1_800_000_000), 1_800_000_001);
+        assert_eq!(next_serial(5, 1 << 32), 6, "a time of 0 is not ahead");
+        assert_eq!(next_serial(u32::MAX, 1 << 32), 1);
+    }
+
     #[test]
     fn owner_names_of_people_and_of_the_domain() {
-        let settings =
-            |hosting| Settings { hosting, ..Settings::for_domain(&DomainName::parse("example.org").unwrap()) };
         let text = |list: Vec<(Name, RecordType)>| -> Vec<String> {
             list.into_iter().map(|(name, rtype)| format!("{name} {rtype}")).collect()
         };
         let alice = Address::parse("alice@example.org").unwrap();
         let spelled = [Address::parse("Alice@example.org").unwrap()];
-        assert_eq!(owners(&settings(Hosting::Smimecert), &alice, &[]).len(), 1);
-        assert_eq!(owners(&settings(Hosting::Smimecert), &alice, &spelled).len(), 2, "exact and lower case");
-        let exact_only = Settings { lower_case: false, ..settings(Hosting::Smimecert) };
-        assert_eq!(owners(&exact_only, &alice, &spelled), [(smimea_owner(&spelled[0]), RecordType::SMIMEA)]);
-        let mail = text(owners(&settings(Hosting::Mail), &alice, &spelled));
+        assert_eq!(owners(Hosting::Smimecert, true, &alice, &[]).len(), 1);
+        assert_eq!(owners(Hosting::Smimecert, true, &alice, &spelled).len(), 2, "exact and lower case");
+        assert_eq!(
+            owners(Hosting::Smimecert, false, &alice, &spelled),
+            [(smimea_owner(&spelled[0]), RecordType::SMIMEA)]
+        );
+        let mail = text(owners(Hosting::Mail, true, &alice, &spelled));
         assert!(mail.contains(&"alice.example.org. CERT".to_string()), "{mail:?}");
         let authority = Address::domain_authority(&DomainName::parse("example.org").unwrap());
-        let domain = text(owners(&settings(Hosting::Mail), &authority, &[]));
+        let domain = text(owners(Hosting::Mail, true, &authority, &[]));
         assert!(domain.contains(&"*._smimecert.example.org. SMIMEA".to_string()), "{domain:?}");
         assert!(domain.contains(&"example.org. CERT".to_string()), "{domain:?}");
     }
@@ -340,8 +399,10 @@ mod tests {
     fn records_round_trip_and_cut_ones_are_errors() {
         let owner = smimea_owner(&Address::parse("hugh@example.com").unwrap());
         let records = [SignedRecord { owner, rtype: RecordType::SMIMEA, ttl: 300, rrsig: Arc::from([1u8; 107]) }];
-        let blob = encode(&records);
-        let back = decode(&blob).unwrap();
+        let blob = encode(CertForm::BareDer, &records);
+        let (form, back) = decode(&blob).unwrap();
+        assert_eq!(form, CertForm::BareDer);
+        assert_eq!(decode(&encode(CertForm::Rfc4398, &records)).unwrap().0, CertForm::Rfc4398);
         assert_eq!(
             (back[0].owner.clone(), back[0].ttl, &back[0].rrsig),
             (records[0].owner.clone(), 300, &records[0].rrsig)
@@ -350,6 +411,6 @@ mod tests {
             assert!(decode(&blob[..end]).is_err(), "cut at {end}");
         }
         assert!(decode(&[9]).is_err());
-        assert!(decode(&[]).unwrap().is_empty());
+        assert!(decode(&[]).unwrap().1.is_empty());
     }
 }

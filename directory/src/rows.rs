@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use certdir_certificate::UnixTime;
-use certdir_zones::{Address, DomainName, Name, Rdata, RecordType, SignedRrset, Usage};
+use certdir_zones::{Address, CertForm, DomainName, Name, Rdata, RecordType, SignedRrset, Usage};
 
 use crate::domain::Settings;
 use crate::lifecycle::Purposes;
@@ -19,9 +19,13 @@ pub(crate) struct DomainRow {
     pub(crate) serial: u32,
     /// SOA, NS and DNSKEY, signed.
     pub(crate) apex: Vec<SignedRrset>,
+    /// When the newest signature of the apex begins.
+    pub(crate) inception: UnixTime,
     /// When a signature of the apex is due for renewal.
     pub(crate) refresh_at: UnixTime,
     pub(crate) added_at: UnixTime,
+    /// Not hosted any more; only followers see such a row.
+    pub(crate) removed: bool,
 }
 
 /// A mailbox, with every certificate it ever had and the signed records it shows.
@@ -34,6 +38,10 @@ pub(crate) struct EntryRow {
     pub(crate) version: Version,
     pub(crate) changed_at: UnixTime,
     pub(crate) records: Vec<SignedRecord>,
+    /// The form of CERT data that was signed.
+    pub(crate) cert_form: CertForm,
+    /// When its signatures begin.
+    pub(crate) inception: Option<UnixTime>,
     /// How certificates that were not withdrawn write the mailbox: each spelling is an owner name of the current ones, so that
     /// a reissue in another spelling leaves nobody behind. Empty when nothing is visible.
     pub(crate) spellings: Vec<Address>,
@@ -130,6 +138,29 @@ pub(crate) struct SignedRecord {
 }
 
 impl EntryRow {
+    /// A mailbox that nothing was ever taken for.
+    pub(crate) fn new(id: i64, domain_id: i64, address: Address, now: UnixTime) -> EntryRow {
+        EntryRow {
+            id,
+            domain_id,
+            address,
+            version: 0,
+            changed_at: now,
+            records: Vec::new(),
+            cert_form: CertForm::Rfc4398,
+            inception: None,
+            refresh_at: None,
+            due_at: None,
+            spellings: Vec::new(),
+            bindings: Vec::new(),
+        }
+    }
+
+    /// The owners and types of its RRsets.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (Name, RecordType)> {
+        self.records.iter().map(|record| (record.owner.clone(), record.rtype))
+    }
+
     /// What views show of it, newest first.
     pub(crate) fn visible(&self) -> Vec<Visible> {
         let shown = self.bindings.iter().filter(|binding| binding.visible);

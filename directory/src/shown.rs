@@ -75,7 +75,7 @@ pub struct DomainStatus {
     pub serial: u32,
     /// When it was added, Unix seconds.
     pub added_at: UnixTime,
-    /// NS records for the parent zone, in master-file form.
+    /// NS records for the parent zone, and addresses of name servers that lie in the zone, in master-file form.
     pub ns: Vec<String>,
     /// The DS record for the parent zone, in master-file form.
     pub ds: String,
@@ -83,6 +83,12 @@ pub struct DomainStatus {
     pub dnskey: String,
     /// Certificates by state.
     pub certificates: Vec<(State, u64)>,
+    /// How many other records were given.
+    #[serde(default)]
+    pub records: usize,
+    /// Where a CERT record has no place, and why; at most about 100.
+    #[serde(default)]
+    pub without_cert: Vec<String>,
 }
 
 /// What the views serve for a mailbox.

@@ -14,16 +14,17 @@ use tokio::sync::watch;
 
 use crate::authority::{self, Authority, Role, TokenRow};
 use crate::batch::{Batch, Hosted, Loaded, item, refused};
-use crate::domain::Settings;
+use crate::chain::{self, Change, Link, Signing, Weave};
+use crate::domain::{Denial, Hosting};
 use crate::error::Error;
+use crate::given::{Blocks, ZoneRow};
 use crate::intake::{Candidate, PublishOptions, Submission};
 use crate::keys;
-use crate::log::{Action, Publication};
+use crate::log::Publication;
 use crate::published::Version;
-use crate::records::{self, Term};
 use crate::report::{Item, Refusal, Report};
 use crate::rows::{DomainRow, EntryRow};
-use crate::shown::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord};
+use crate::shown::{HistoryRow, ListFilter, Shown, ShownRecord};
 use crate::sqlite::{self, Sqlite3};
 
 /// Everything that changes the directory. Cheap to clone.
@@ -33,7 +34,7 @@ pub struct Store {
     pub(crate) database: Sqlite3,
     /// The revision of this process's newest commit; wakes followers without a poll.
     committed: Arc<watch::Sender<u64>>,
-    keys: Arc<Mutex<HashMap<Name, Arc<ZoneKey>>>>,
+    pub(crate) keys: Arc<Mutex<HashMap<Name, Arc<ZoneKey>>>>,
     /// Device and inode of the database as it was opened.
     opened: Arc<(u64, u64)>,
 }
@@ -51,6 +52,39 @@ pub enum WithdrawTarget {
 const UPKEEP_BATCH: u32 = 250;
 /// The most mailboxes in one transaction: it holds the write lock for about a second.
 const MAX_MAILBOXES: usize = 5_000;
+/// What upkeep has to do, at most [`UPKEEP_BATCH`] of each kind.
+struct Due {
+    mailboxes: Vec<Address>,
+    domains: Vec<DomainName>,
+    rrsets: Vec<(i64, ZoneRow)>,
+    links: Vec<(i64, Link)>,
+}
+
+impl Due {
+    async fn read(connection: &mut SqliteConnection, now: UnixTime) -> Result<Due, Error> {
+        Ok(Due {
+            mailboxes: sqlite::due(connection, now, UPKEEP_BATCH).await?,
+            domains: sqlite::due_domains(connection, now, UPKEEP_BATCH).await?,
+            rrsets: sqlite::zone::due_rrsets(connection, now, UPKEEP_BATCH).await?,
+            links: sqlite::zone::due_links(connection, now, UPKEEP_BATCH).await?,
+        })
+    }
+
+    fn lengths(&self) -> [usize; 4] {
+        [self.mailboxes.len(), self.domains.len(), self.rrsets.len(), self.links.len()]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lengths().iter().all(|length| *length == 0)
+    }
+
+    /// Whether a query was full, or nearly: duplicates are left out.
+    fn is_much(&self) -> bool {
+        let full = usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
+        self.lengths().iter().any(|length| *length >= full / 2)
+    }
+}
+
 /// The longest reason for a withdrawal and name of a token, in octets.
 const MAX_NOTE: usize = 500;
 /// The database's file in the data folder.
@@ -193,96 +227,42 @@ impl Store {
         Ok(Report { version, dry_run: false, items })
     }
 
-    /// One step of upkeep: certificates that begin or end, signatures due for renewal. Returns whether more is waiting.
+    /// One step of upkeep: certificates that begin or end, signatures to be made anew. Returns whether more is waiting.
     pub async fn keep_up(&self, now: UnixTime) -> Result<bool, Error> {
         // Look before taking the write lock: nearly always there is nothing to do.
-        let mut reader = self.database.readers.acquire().await?;
-        let due = sqlite::due(&mut reader, now, UPKEEP_BATCH).await?;
-        let due_domains = sqlite::due_domains(&mut reader, now, UPKEEP_BATCH).await?;
-        drop(reader);
-        if due.is_empty() && due_domains.is_empty() {
+        if Due::read(&mut *self.database.readers.acquire().await?, now).await?.is_empty() {
             self.database.checkpoint().await?;
             return Ok(false);
         }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let due = sqlite::due(&mut transaction, now, UPKEEP_BATCH).await?;
-        let mut domains: BTreeSet<DomainName> = due.iter().map(|mailbox| mailbox.domain().clone()).collect();
-        let due_domains = sqlite::due_domains(&mut transaction, now, UPKEEP_BATCH).await?;
-        let full = usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
-        let more = due.len() >= full / 2 || due_domains.len() >= full;
-        domains.extend(due_domains);
+        let due = Due::read(&mut transaction, now).await?;
+        let mut domains: BTreeSet<DomainName> = due.mailboxes.iter().map(|mailbox| mailbox.domain().clone()).collect();
+        domains.extend(due.domains.iter().cloned());
+        let zones = due.rrsets.iter().map(|(id, _)| *id).chain(due.links.iter().map(|(id, _)| *id)).collect();
+        domains.extend(sqlite::zone::domain_names(&mut transaction, &zones).await?);
+        let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
+        self.load_entries(&mut transaction, &mut batch, due.mailboxes.iter().cloned().collect()).await?;
+        let more = due.is_much();
+        for mailbox in &due.mailboxes {
+            batch.keep_up(mailbox)?;
+        }
+        batch.renew(due.rrsets, due.links)?;
+        self.commit(transaction, batch).await?;
+        Ok(more)
+    }
+
+    /// One step of upkeep of certificates only: those that begin or end. Returns whether more is waiting.
+    pub async fn begin_and_end(&self, now: UnixTime) -> Result<bool, Error> {
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let due = sqlite::due_certificates(&mut transaction, now, UPKEEP_BATCH).await?;
+        let domains = due.iter().map(|mailbox| mailbox.domain().clone()).collect();
         let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
         self.load_entries(&mut transaction, &mut batch, due.iter().cloned().collect()).await?;
         for mailbox in &due {
             batch.keep_up(mailbox)?;
         }
         self.commit(transaction, batch).await?;
-        Ok(more)
-    }
-
-    /// Hosts a domain from now on. Its zone key is made, durable, before the domain is.
-    pub async fn add_domain(
-        &self,
-        name: &DomainName,
-        settings: Settings,
-        authority: &Authority,
-        now: UnixTime,
-    ) -> Result<DomainStatus, Error> {
-        administer(authority, "add domains")?;
-        let settings = settings.checked(name)?;
-        let apex = settings.apex(name);
-        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        for other in sqlite::all_domains(&mut transaction).await? {
-            let theirs = other.settings.apex(&other.name);
-            if other.name != *name && (apex.is_at_or_below(&theirs) || theirs.is_at_or_below(&apex)) {
-                // The zone above would have to delegate the one below.
-                return Err(Error::Setting(format!(
-                    "the zone {apex} and the zone {theirs}, which is hosted here, would lie in each other; host one of them elsewhere"
-                )));
-            }
-        }
-        let mut batch = self.load(&mut transaction, BTreeSet::from([name.clone()]), authority.actor(), now).await?;
-        if batch.domains.contains_key(name) {
-            return Err(Error::DomainExists(name.clone()));
-        }
-        let key = Arc::new(keys::load_or_create(&self.data, &apex)?);
-        let id = batch.next_id;
-        batch.next_id += 1;
-        let term = Term::new(now, None, id);
-        // Above every serial a former life of the zone can have used, had it begun before today.
-        let serial = records::serial_time(now);
-        let row = DomainRow {
-            id,
-            name: name.clone(),
-            apex: records::apex(name, &settings, serial, &key, term)?,
-            settings,
-            serial,
-            refresh_at: term.refresh_at.unwrap_or(now),
-            added_at: now,
-        };
-        sqlite::insert_domain(&mut transaction, &row).await?;
-        let authority_mailbox = Address::domain_authority(name);
-        batch.domains.insert(name.clone(), Hosted { row: row.clone(), key: key.clone(), dirty: true });
-        batch.record(&authority_mailbox, Action::DomainAdded, &[], None)?;
-        self.commit(transaction, batch).await?;
-        self.status(row).await
-    }
-
-    /// Every hosted domain, in order.
-    pub async fn domains(&self) -> Result<Vec<DomainStatus>, Error> {
-        let rows = sqlite::all_domains(&mut *self.database.readers.acquire().await?).await?;
-        let mut all = Vec::with_capacity(rows.len());
-        for row in rows {
-            all.push(self.status(row).await?);
-        }
-        Ok(all)
-    }
-
-    /// A hosted domain.
-    pub async fn domain(&self, name: &DomainName) -> Result<DomainStatus, Error> {
-        let found = sqlite::domains(&mut *self.database.readers.acquire().await?, std::slice::from_ref(name)).await?;
-        let row = found.into_iter().next().ok_or_else(|| Error::UnknownDomain(name.clone()))?;
-        self.status(row).await
+        Ok(due.len() >= usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX))
     }
 
     /// Every certificate a mailbox ever had, newest first.
@@ -434,7 +414,7 @@ impl Store {
         Ok(key)
     }
 
-    async fn load(
+    pub(crate) async fn load(
         &self,
         connection: &mut SqliteConnection,
         domains: BTreeSet<DomainName>,
@@ -458,7 +438,7 @@ impl Store {
         Ok(batch)
     }
 
-    async fn load_domains(
+    pub(crate) async fn load_domains(
         &self,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
@@ -467,12 +447,16 @@ impl Store {
         let names: Vec<DomainName> = domains.into_iter().filter(|name| !batch.domains.contains_key(name)).collect();
         for row in sqlite::domains(connection, &names).await? {
             let key = self.key(&row)?;
-            batch.domains.insert(row.name.clone(), Hosted { row, key, dirty: false });
+            let blocks = match row.settings.hosting {
+                Hosting::Mail => sqlite::zone::blocks(connection, row.id, row.name.name()).await?,
+                Hosting::Smimecert => Blocks::default(),
+            };
+            batch.domains.insert(row.name.clone(), Hosted::new(row, key, blocks));
         }
         Ok(())
     }
 
-    async fn load_entries(
+    pub(crate) async fn load_entries(
         &self,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
@@ -480,7 +464,7 @@ impl Store {
     ) -> Result<(), Error> {
         let mailboxes: Vec<Address> = mailboxes.into_iter().collect();
         for row in sqlite::entries(connection, &mailboxes).await? {
-            batch.entries.insert(row.address.clone(), Loaded { row, dirty: false });
+            batch.entries.insert(row.address.clone(), Loaded::new(row));
         }
         Ok(())
     }
@@ -496,11 +480,12 @@ impl Store {
         self.load_entries(connection, batch, aliases).await
     }
 
-    async fn commit(
+    pub(crate) async fn commit(
         &self,
         mut transaction: sqlx::Transaction<'_, sqlx::Sqlite>,
         mut batch: Batch,
     ) -> Result<(), Error> {
+        weave(&mut transaction, &mut batch).await?;
         batch.finish()?;
         let changed = !batch.publications.is_empty()
             || batch.entries.values().any(|loaded| loaded.dirty)
@@ -515,41 +500,40 @@ impl Store {
         self.committed.send_replace(revision);
         Ok(())
     }
+}
 
-    async fn status(&self, row: DomainRow) -> Result<DomainStatus, Error> {
-        let apex = row.settings.apex(&row.name);
-        // A lost key must not hide what else there is to know.
-        let (ds, dnskey) = match self.key(&row) {
-            Ok(key) => (
-                master(|out| certdir_zones::write_ds(&apex, &key, out))?,
-                master(|out| certdir_zones::write_dnskey(&apex, &key, out))?,
-            ),
-            Err(error) => (format!("; {error}"), format!("; {error}")),
-        };
-        let certificates = sqlite::reading::states(&mut *self.database.readers.acquire().await?, &row.name).await?;
-        Ok(DomainStatus {
-            name: row.name.to_string(),
-            apex: apex.to_string(),
-            ns: row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect(),
-            ds,
-            dnskey,
-            settings: row.settings,
-            serial: row.serial,
-            added_at: row.added_at,
-            certificates,
-        })
+/// Brings the chains of the batch's zones up to date.
+async fn weave(connection: &mut SqliteConnection, batch: &mut Batch) -> Result<(), Error> {
+    let now = batch.now;
+    let mut changes: HashMap<DomainName, Vec<Change>> = HashMap::new();
+    for loaded in batch.entries.values().filter(|loaded| loaded.dirty) {
+        let domain = loaded.row.address.domain();
+        if batch.domains.get(domain).is_some_and(|hosted| hosted.row.settings.denial == Denial::Chain) {
+            changes.entry(domain.clone()).or_default().extend(loaded.changes());
+        }
     }
+    for (name, hosted) in batch.domains.iter_mut().filter(|(_, hosted)| hosted.row.settings.denial == Denial::Chain) {
+        let mut changes = changes.remove(name).unwrap_or_default();
+        changes.append(&mut hosted.changes);
+        if changes.is_empty() {
+            continue;
+        }
+        let apex = hosted.apex();
+        let rows = sqlite::zone::links(connection, hosted.row.id, &chain::touched(&apex, &changes)).await?;
+        let weave = Weave::new(&apex, &changes, rows);
+        let ahead = sqlite::zone::links_before(connection, hosted.row.id, &weave.moved()).await?;
+        let ttl = hosted.row.settings.denial_ttl();
+        let links = weave.links(ahead, &Signing { apex: &apex, key: &hosted.key, ttl, now })?;
+        // A link that is renewed by upkeep in the same transaction is not written twice.
+        hosted.links.retain(|link| !links.iter().any(|other| other.hash == link.hash));
+        hosted.links.extend(links);
+        hosted.dirty = true;
+    }
+    Ok(())
 }
 
-fn administer(authority: &Authority, what: &str) -> Result<(), Error> {
+pub(crate) fn administer(authority: &Authority, what: &str) -> Result<(), Error> {
     if authority.may_administer() { Ok(()) } else { Err(Error::Forbidden(what.into())) }
-}
-
-/// A record in master-file form, without the line's end.
-fn master(write: impl Fn(&mut dyn std::io::Write) -> Result<(), certdir_zones::Error>) -> Result<String, Error> {
-    let mut out = Vec::new();
-    write(&mut out)?;
-    Ok(String::from_utf8_lossy(&out).trim_end().to_string())
 }
 
 /// A short text for people, on one line.

@@ -314,24 +314,6 @@ async fn an_address_that_grows_in_lower_case_is_refused_where_it_is_read() {
 }
 
 #[tokio::test]
-async fn zones_that_lie_in_each_other_and_name_servers_inside_are_refused() {
-    let world = World::with_domain("sub.example.org").await;
-    let name = domain("example.org");
-    let mail = |server: &str| Settings {
-        hosting: Hosting::Mail,
-        name_servers: vec![server.into()],
-        ..Settings::for_domain(&name)
-    };
-    for server in ["ns1.example.org", "192.0.2.1", "a b"] {
-        let refused = world.store.add_domain(&name, mail(server), &Authority::Operator, T0).await;
-        assert!(matches!(refused, Err(Error::Setting(_))), "{server}");
-    }
-    let refused = world.store.add_domain(&name, mail("ns.example.net"), &Authority::Operator, T0).await;
-    assert!(refused.is_err_and(|error| error.to_string().contains("in each other")));
-    world.add_domain("example.org").await;
-}
-
-#[tokio::test]
 async fn a_certificate_of_too_many_mailboxes_is_refused() {
     let mut world = World::with_domain("example.org").await;
     let all: Vec<String> = (0..101).map(|n| format!("p{n}@example.org")).collect();

@@ -33,6 +33,9 @@ const MAX_CERTIFICATES: usize = 4 * 1024 * 1024;
 /// The largest JSON body, in octets.
 const MAX_JSON: usize = 64 * 1024;
 
+/// The largest master file, in octets.
+const MAX_RECORDS: usize = 2 * 1024 * 1024;
+
 /// How long an answer waits until this process shows the change. It is durable by then; the wait is a courtesy.
 const VISIBLE_TIME: Duration = Duration::from_secs(2);
 
@@ -141,6 +144,9 @@ struct NewDomain {
     domain: String,
     #[serde(default)]
     settings: serde_json::Map<String, serde_json::Value>,
+    /// Master-file text.
+    #[serde(default)]
+    records: String,
 }
 
 /// `POST /v1/domains`
@@ -154,24 +160,94 @@ pub(crate) async fn add_domain(
     let authority = authenticated_admin(&site, peer, &headers, now).await?;
     let new: NewDomain = read_json(&headers, body).await?;
     let domain = parse_domain(&new.domain)?;
-    let settings = settings(&domain, new.settings)?;
+    let settings = Settings::for_domain(&domain).with(&new.settings)?;
     let place = place(&site).await?;
     let store = site.store.clone();
     let added = domain.clone();
-    let status = finish(place, async move { store.add_domain(&added, settings, &authority, now).await }).await?;
+    let work = async move { store.add_domain_with(&added, settings, &new.records, &authority, now).await };
+    let status = finish(place, work).await?;
     visible(&site, || site.reader.published().is_ok_and(|published| published.domain(&domain).is_some())).await;
     Ok(json::answer(StatusCode::CREATED, &status))
 }
 
-/// The defaults of a domain with the given settings put over them.
-fn settings(domain: &DomainName, given: serde_json::Map<String, serde_json::Value>) -> Result<Settings, Problem> {
-    let refuse =
-        |error: serde_json::Error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "setting", error.to_string());
-    let mut all = serde_json::to_value(Settings::for_domain(domain)).map_err(refuse)?;
-    if let Some(all) = all.as_object_mut() {
-        all.extend(given);
-    }
-    serde_json::from_value(all).map_err(refuse)
+/// `PATCH /v1/domains/{domain}`: the settings to change.
+pub(crate) async fn change_domain(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let changes: serde_json::Map<String, serde_json::Value> = read_json(&headers, body).await?;
+    let domain = parse_domain(&segment?.0)?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    let work = async move { store.change_domain(&domain, &changes, &authority, now).await };
+    Ok(json::answer(StatusCode::OK, &finish(place, work).await?))
+}
+
+/// `DELETE /v1/domains/{domain}`
+pub(crate) async fn remove_domain(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let domain = parse_domain(&segment?.0)?;
+    let place = place(&site).await?;
+    let (store, removed) = (site.store.clone(), domain.clone());
+    finish(place, async move { store.remove_domain(&removed, &authority, now).await }).await?;
+    visible(&site, || site.reader.published().is_ok_and(|published| published.domain(&domain).is_none())).await;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET /v1/domains/{domain}/records`: the other records of a mail domain, as they were given.
+pub(crate) async fn records(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+) -> Result<Response, Problem> {
+    authenticated_admin(&site, peer, &headers, site.now()).await?;
+    let text = site.store.records(&parse_domain(&segment?.0)?).await?;
+    // RFC 4027
+    Ok(([(header::CONTENT_TYPE, "text/dns"), (header::CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+/// `PUT /v1/domains/{domain}/records`
+pub(crate) async fn set_records(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let prepared = async {
+        let authority = authenticated_admin(&site, peer, &headers, now).await?;
+        media_type(&headers, &["text/dns", "text/plain"])?;
+        Ok((authority, parse_domain(&segment?.0)?))
+    };
+    let (authority, domain) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(problem) => {
+            body::discard(&headers, body).await;
+            return Err(problem);
+        }
+    };
+    let octets = body::read(&headers, body, MAX_RECORDS).await?;
+    let text = String::from_utf8(octets).map_err(|_| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-records", "the records are not text in US-ASCII")
+    })?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    let work = async move { store.set_records(&domain, &text, &authority, now).await };
+    let status = finish(place, work).await?;
+    Ok(json::answer(StatusCode::OK, &status))
 }
 
 /// `GET /v1/tokens`: never their secrets.

@@ -84,7 +84,7 @@ impl From<DirectoryError> for Problem {
             DirectoryError::Forbidden(_) => StatusCode::FORBIDDEN,
             DirectoryError::UnknownDomain(_) | DirectoryError::NotFound(_) => StatusCode::NOT_FOUND,
             DirectoryError::DomainExists(_) => StatusCode::CONFLICT,
-            DirectoryError::Setting(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            DirectoryError::Setting(_) | DirectoryError::Records(_) => StatusCode::UNPROCESSABLE_ENTITY,
             // `Error` is non-exhaustive: an error this function does not know is the server's.
             _ => {
                 tracing::error!(code, %error, "a request failed");

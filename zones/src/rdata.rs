@@ -151,6 +151,13 @@ pub fn ns(server: &Name) -> Rdata {
     server.as_wire().into()
 }
 
+/// The RDATA of an SRV record (RFC 2782).
+#[must_use]
+pub fn srv(priority: u16, weight: u16, port: u16, target: &Name) -> Rdata {
+    let numbers = [priority, weight, port].map(u16::to_be_bytes);
+    [numbers.as_flattened(), target.as_wire()].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,12 +14,56 @@ CREATE TABLE domain (
   settings TEXT NOT NULL,       -- JSON
   serial INTEGER NOT NULL,      -- SOA serial
   apex BLOB NOT NULL,           -- signed SOA, NS and DNSKEY
+  inception INTEGER NOT NULL,   -- of the newest of these signatures
   refresh_at INTEGER NOT NULL,
   revision INTEGER NOT NULL,
-  added_at INTEGER NOT NULL
+  added_at INTEGER NOT NULL,
+  removed_at INTEGER            -- not hosted any more: kept for the history
 ) STRICT;
-CREATE INDEX domain_refresh ON domain (refresh_at);
+CREATE INDEX domain_refresh ON domain (refresh_at) WHERE removed_at IS NULL;
+CREATE INDEX domain_inception ON domain (inception) WHERE removed_at IS NULL;
 CREATE INDEX domain_revision ON domain (revision);
+
+-- The master-file text of a mail domain's other records, as it was given.
+CREATE TABLE fragment (
+  domain_id INTEGER PRIMARY KEY REFERENCES domain (id),
+  text TEXT NOT NULL
+) STRICT;
+
+-- What a zone holds beside its apex and its entries: records given, delegations, services. One without records is gone;
+-- the row stays for followers.
+CREATE TABLE rrset (
+  domain_id INTEGER NOT NULL REFERENCES domain (id),
+  owner BLOB NOT NULL,          -- wire form
+  rtype INTEGER NOT NULL,
+  standing INTEGER NOT NULL,    -- 0 data, 1 the NS of a delegation, 2 glue
+  records BLOB,                 -- the RRset with its RRSIG
+  inception INTEGER,            -- of a signature
+  refresh_at INTEGER,
+  revision INTEGER NOT NULL,
+  PRIMARY KEY (domain_id, owner, rtype)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rrset_refresh ON rrset (refresh_at) WHERE refresh_at IS NOT NULL;
+CREATE INDEX rrset_inception ON rrset (inception) WHERE inception IS NOT NULL;
+CREATE INDEX rrset_revision ON rrset (revision);
+-- Delegations and aliases, which leave no room for CERT records.
+CREATE INDEX rrset_block ON rrset (domain_id, rtype) WHERE records IS NOT NULL AND rtype IN (2, 5, 39);
+
+-- The NSEC3 chain of a zone that shows it whole: a link for each name. One without records is gone.
+CREATE TABLE link (
+  domain_id INTEGER NOT NULL REFERENCES domain (id),
+  hash BLOB NOT NULL,
+  types BLOB NOT NULL,          -- those of the name without RRSIG, two octets each
+  below INTEGER NOT NULL,       -- names one label below
+  records BLOB,                 -- the NSEC3 RRset with its RRSIG
+  inception INTEGER,
+  refresh_at INTEGER,
+  revision INTEGER NOT NULL,
+  PRIMARY KEY (domain_id, hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX link_refresh ON link (refresh_at) WHERE refresh_at IS NOT NULL;
+CREATE INDEX link_inception ON link (inception) WHERE inception IS NOT NULL;
+CREATE INDEX link_revision ON link (revision);
 
 CREATE TABLE certificate (
   id INTEGER PRIMARY KEY,
@@ -44,11 +88,14 @@ CREATE TABLE entry (
   changed_at INTEGER NOT NULL,
   spellings TEXT NOT NULL,      -- as certificates write it, one a line
   records BLOB NOT NULL,        -- RRSIGs with owner, type and TTL; RDATA follows from the certificates
-  refresh_at INTEGER,           -- when a signature is due for renewal
+  inception INTEGER,            -- when the signatures begin
+  refresh_at INTEGER,           -- when they are due for renewal
   due_at INTEGER,               -- when a certificate begins or ends
   revision INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX entry_refresh ON entry (refresh_at) WHERE refresh_at IS NOT NULL;
+CREATE INDEX entry_inception ON entry (inception) WHERE inception IS NOT NULL;
+CREATE INDEX entry_domain ON entry (domain_id);
 CREATE INDEX entry_due ON entry (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX entry_revision ON entry (revision);
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use certdir_certificate::UnixTime;
 use certdir_zones::rdata::smimea;
-use certdir_zones::{Address, Rdata};
+use certdir_zones::{Address, CertForm, Rdata};
 use futures_util::TryStreamExt;
 use sqlx::query_builder::QueryBuilder;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -41,16 +41,16 @@ pub(crate) async fn changed_entries(
     while let Some(row) = rows.try_next().await? {
         let id: i64 = row.try_get(0)?;
         if open.as_ref().is_none_or(|open| open.id != id)
-            && let Some(done) = open.replace(Open::read(id, &row, next)?)
+            && let Some(done) = std::mem::replace(&mut open, Open::read(id, &row, next)?)
         {
-            next.apply_entry(done.close(next)?)?;
+            next.apply_entry(done.close()?)?;
         }
         if let Some(open) = &mut open {
             open.add(&row, &mut shared)?;
         }
     }
     if let Some(done) = open {
-        next.apply_entry(done.close(next)?)?;
+        next.apply_entry(done.close()?)?;
     }
     Ok(())
 }
@@ -62,6 +62,7 @@ struct Open {
     version: u64,
     changed_at: UnixTime,
     spellings: Vec<Address>,
+    cert_form: CertForm,
     records: Vec<SignedRecord>,
     /// With what decides about their order.
     visible: Vec<(Rank, Visible)>,
@@ -71,22 +72,26 @@ struct Open {
 type Rank = Reverse<(i64, UnixTime, UnixTime, i64)>;
 
 impl Open {
-    fn read(id: i64, row: &SqliteRow, published: &Published) -> Result<Open, Error> {
+    /// None for what is left of a domain that was removed: its history.
+    fn read(id: i64, row: &SqliteRow, published: &Published) -> Result<Option<Open>, Error> {
         let text: &str = row.try_get(1)?;
         let address = match published.domain_of(text) {
             Some(domain) => Address::parse_within(&domain.name, text)?,
+            None if row.try_get::<Option<i64>, _>(6)?.is_none() => return Ok(None),
             None => return Err(Error::Corrupt(format!("{text} belongs to no domain"))),
         };
         let spelled: &str = row.try_get(4)?;
-        Ok(Open {
+        let (cert_form, records) = records::decode(row.try_get(5)?)?;
+        Ok(Some(Open {
             id,
             address,
             version: unsigned(row, 2)?,
             changed_at: row.try_get(3)?,
             spellings: if spelled == text { Vec::new() } else { spellings(row, 4)? },
-            records: records::decode(row.try_get(5)?)?,
+            cert_form,
+            records,
             visible: Vec::with_capacity(1),
-        })
+        }))
     }
 
     /// Adds the certificate of a row. The octets of one that serves several mailboxes are kept once.
@@ -118,14 +123,11 @@ impl Open {
         Ok(())
     }
 
-    fn close(mut self, published: &Published) -> Result<ChangedEntry, Error> {
+    fn close(mut self) -> Result<ChangedEntry, Error> {
         self.visible.sort_by_key(|(rank, _)| *rank);
         let certificates: Box<[Visible]> = self.visible.into_iter().map(|(_, visible)| visible).collect();
-        let Some(domain) = published.domain(self.address.domain()) else {
-            return Err(Error::UnknownDomain(self.address.domain().clone()));
-        };
         Ok(ChangedEntry {
-            rrsets: records::attach(&domain.settings, &certificates, self.records)?,
+            rrsets: records::attach(self.cert_form, &certificates, self.records)?,
             entry: Entry {
                 address: self.address,
                 version: self.version,

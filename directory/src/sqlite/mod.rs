@@ -1,7 +1,7 @@
 //! Every SQL statement of certdir's embedded store (SQLite in WAL mode). Nobody outside this crate sees it: callers know
 //! [`crate::Store`], so that another database can join beside this module.
 //! Here is what a transaction loads and saves; [`following`] has what a follower reads, [`reading`] the look-ups of people,
-//! [`token`] the tokens.
+//! [`token`] the tokens, [`zone`] what a zone holds beside its entries.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -30,6 +30,7 @@ use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State, usage};
 pub(crate) mod following;
 pub(crate) mod reading;
 pub(crate) mod token;
+pub(crate) mod zone;
 
 /// Rows in one statement; SQLite takes 32,766 parameters, the widest row here has 13.
 const ROWS: usize = 500;
@@ -116,7 +117,7 @@ pub(crate) async fn meta(connection: &mut SqliteConnection) -> Result<Meta, Erro
 pub(crate) async fn domains(connection: &mut SqliteConnection, names: &[DomainName]) -> Result<Vec<DomainRow>, Error> {
     let mut rows = Vec::new();
     for chunk in names.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE name IN ("));
+        let mut query = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE removed_at IS NULL AND name IN ("));
         list(&mut query, chunk.iter().map(|name| name.as_str()));
         rows.extend(query.build().fetch_all(&mut *connection).await?);
     }
@@ -125,18 +126,19 @@ pub(crate) async fn domains(connection: &mut SqliteConnection, names: &[DomainNa
 
 /// Every hosted domain, in order.
 pub(crate) async fn all_domains(connection: &mut SqliteConnection) -> Result<Vec<DomainRow>, Error> {
-    let sql = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} ORDER BY name")).into_sql();
+    let sql = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE removed_at IS NULL ORDER BY name")).into_sql();
     sqlx::query(sql).fetch_all(connection).await?.iter().map(domain).collect()
 }
 
-/// The domains changed since a revision.
+/// The domains changed since a revision, also those that were removed.
 pub(crate) async fn changed_domains(connection: &mut SqliteConnection, since: u64) -> Result<Vec<DomainRow>, Error> {
     let mut query = QueryBuilder::<Sqlite>::new(format!("{SELECT_DOMAIN} WHERE revision > "));
     query.push_bind(signed(since)?);
     query.build().fetch_all(connection).await?.iter().map(domain).collect()
 }
 
-const SELECT_DOMAIN: &str = "SELECT id, name, settings, serial, apex, refresh_at, added_at FROM domain";
+const SELECT_DOMAIN: &str =
+    "SELECT id, name, settings, serial, apex, refresh_at, added_at, inception, removed_at IS NOT NULL FROM domain";
 
 fn domain(row: &SqliteRow) -> Result<DomainRow, Error> {
     let settings: &str = row.try_get(2)?;
@@ -148,6 +150,8 @@ fn domain(row: &SqliteRow) -> Result<DomainRow, Error> {
         apex: records::decode_rrsets(row.try_get(4)?)?,
         refresh_at: row.try_get(5)?,
         added_at: row.try_get(6)?,
+        inception: row.try_get(7)?,
+        removed: row.try_get(8)?,
     })
 }
 
@@ -169,7 +173,7 @@ pub(crate) async fn entries(connection: &mut SqliteConnection, mailboxes: &[Addr
 }
 
 const SELECT_ENTRY: &str = "SELECT e.id, e.domain_id, e.address, e.version, e.changed_at, e.records, e.refresh_at, e.due_at, e.spellings, \
-     b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
+     e.inception, b.certificate_id, b.spellings, b.asserted, b.purposes, b.slot, b.restored, b.state, b.visible, b.added_at, \
      b.added_version, b.ended_at, b.reason, \
      c.sha256, c.usage, c.der, c.not_before, c.not_after, c.common_name, c.subject, c.issuer, c.serial_hex, c.key_name \
      FROM entry e LEFT JOIN binding b ON b.entry_id = e.id";
@@ -189,20 +193,23 @@ impl Joined {
         let id: i64 = row.try_get(0)?;
         let mut done = None;
         if self.open.as_ref().is_none_or(|open| open.id != id) {
+            let (cert_form, records) = records::decode(row.try_get(5)?)?;
             done = self.open.replace(EntryRow {
                 id,
                 domain_id: row.try_get(1)?,
                 address: Address::parse(row.try_get(2)?)?,
                 version: unsigned(row, 3)?,
                 changed_at: row.try_get(4)?,
-                records: records::decode(row.try_get(5)?)?,
+                records,
+                cert_form,
+                inception: row.try_get(9)?,
                 refresh_at: row.try_get(6)?,
                 due_at: row.try_get(7)?,
                 spellings: spellings(row, 8)?,
                 bindings: Vec::new(),
             });
         }
-        if let Some(certificate_id) = row.try_get::<Option<i64>, _>(9)? {
+        if let Some(certificate_id) = row.try_get::<Option<i64>, _>(10)? {
             let binding = self.binding(row, certificate_id)?;
             if let Some(open) = &mut self.open {
                 open.bindings.push(binding);
@@ -215,25 +222,25 @@ impl Joined {
         let certificate = match self.certificates.get(&certificate_id).and_then(Weak::upgrade) {
             Some(known) => known,
             None => {
-                let read = Arc::new(certificate(row, certificate_id, 21)?);
+                let read = Arc::new(certificate(row, certificate_id, 22)?);
                 self.certificates.insert(certificate_id, Arc::downgrade(&read));
                 read
             }
         };
-        let state: &str = row.try_get(15)?;
+        let state: &str = row.try_get(16)?;
         Ok(Binding {
             certificate,
-            spellings: spellings(row, 10)?,
-            asserted: row.try_get(11)?,
-            purposes: Purposes(row.try_get(12)?),
-            slot: row.try_get(13)?,
-            restored: row.try_get(14)?,
+            spellings: spellings(row, 11)?,
+            asserted: row.try_get(12)?,
+            purposes: Purposes(row.try_get(13)?),
+            slot: row.try_get(14)?,
+            restored: row.try_get(15)?,
             state: State::parse(state).ok_or_else(|| Error::Corrupt(format!("state {state}")))?,
-            visible: row.try_get(16)?,
-            added_at: row.try_get(17)?,
-            added_version: unsigned(row, 18)?,
-            ended_at: row.try_get(19)?,
-            reason: row.try_get(20)?,
+            visible: row.try_get(17)?,
+            added_at: row.try_get(18)?,
+            added_version: unsigned(row, 19)?,
+            ended_at: row.try_get(20)?,
+            reason: row.try_get(21)?,
         })
     }
 
@@ -316,59 +323,84 @@ pub(crate) async fn mailboxes_of(connection: &mut SqliteConnection, sha256: &[u8
     )
 }
 
-/// Mailboxes with something to do: a certificate begins or ends, a signature is to be renewed. The most urgent first.
+/// Mailboxes with something to do, the most urgent first: a certificate begins or ends; a signature begins in the future,
+/// because the clock was set back; one has ended; one is to be renewed.
 pub(crate) async fn due(connection: &mut SqliteConnection, now: UnixTime, limit: u32) -> Result<Vec<Address>, Error> {
-    let mut found = addresses(
-        sqlx::query("SELECT address FROM entry WHERE due_at <= ? ORDER BY due_at LIMIT ?")
-            .bind(now)
-            .bind(limit)
-            .fetch_all(&mut *connection)
-            .await?,
-    )?;
-    let rest = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
-    found.extend(addresses(
-        sqlx::query("SELECT address FROM entry WHERE refresh_at <= ? ORDER BY refresh_at LIMIT ?")
-            .bind(now)
-            .bind(rest)
-            .fetch_all(connection)
-            .await?,
-    )?);
+    let mut found = due_certificates(connection, now, limit).await?;
+    let ended = now - records::SIGNATURE_LIFETIME - records::INCEPTION_SKEW;
+    for (sql, at) in [
+        ("SELECT address FROM entry WHERE inception > ? AND ? >= 0 LIMIT ?", now),
+        // `+` keeps SQLite at the index of inceptions: the oldest signatures are the ones that ended first.
+        ("SELECT address FROM entry WHERE inception < ? AND +refresh_at <= ? ORDER BY inception LIMIT ?", ended),
+        ("SELECT address FROM entry WHERE refresh_at <= ? AND ? >= 0 ORDER BY refresh_at LIMIT ?", now),
+    ] {
+        let rest = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(limit));
+        if rest > 0 {
+            found.extend(addresses(sqlx::query(sql).bind(at).bind(now).bind(rest).fetch_all(&mut *connection).await?)?);
+        }
+    }
     found.sort();
     found.dedup();
     Ok(found)
 }
 
-/// Domains whose apex signatures are to be renewed.
+/// Mailboxes of which a certificate begins or ends.
+pub(crate) async fn due_certificates(
+    connection: &mut SqliteConnection,
+    now: UnixTime,
+    limit: u32,
+) -> Result<Vec<Address>, Error> {
+    let sql = "SELECT address FROM entry WHERE due_at <= ? ORDER BY due_at LIMIT ?";
+    addresses(sqlx::query(sql).bind(now).bind(limit).fetch_all(connection).await?)
+}
+
+/// Domains whose apex signatures are to be made anew.
 pub(crate) async fn due_domains(
     connection: &mut SqliteConnection,
     now: UnixTime,
     limit: u32,
 ) -> Result<Vec<DomainName>, Error> {
-    sqlx::query("SELECT name FROM domain WHERE refresh_at <= ? ORDER BY refresh_at LIMIT ?")
-        .bind(now)
-        .bind(limit)
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(|row| Ok(DomainName::parse(row.try_get(0)?)?))
-        .collect()
+    sqlx::query(
+        "SELECT name FROM domain WHERE removed_at IS NULL AND (refresh_at <= ?1 OR inception > ?1) \
+         ORDER BY refresh_at LIMIT ?2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| Ok(DomainName::parse(row.try_get(0)?)?))
+    .collect()
 }
 
 fn addresses(rows: Vec<SqliteRow>) -> Result<Vec<Address>, Error> {
     rows.iter().map(|row| Ok(Address::parse(row.try_get(0)?)?)).collect()
 }
 
-/// Adds a domain's row; its other columns are written with the batch.
+/// The number and the serial of a domain that was hosted and removed.
+pub(crate) async fn removed_domain(
+    connection: &mut SqliteConnection,
+    name: &DomainName,
+) -> Result<Option<(i64, u32)>, Error> {
+    let found =
+        sqlx::query("SELECT id, serial FROM domain WHERE name = ? AND removed_at IS NOT NULL").bind(name.as_str());
+    found.fetch_optional(connection).await?.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
+/// Adds a domain's row, or brings a removed one back; its other columns are written with the batch.
 pub(crate) async fn insert_domain(connection: &mut SqliteConnection, row: &DomainRow) -> Result<(), Error> {
     let settings = serde_json::to_string(&row.settings).map_err(|error| Error::Corrupt(error.to_string()))?;
     sqlx::query(
-        "INSERT INTO domain (id, name, settings, serial, apex, refresh_at, revision, added_at) VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO domain (id, name, settings, serial, apex, inception, refresh_at, revision, added_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) \
+         ON CONFLICT (id) DO UPDATE SET added_at = excluded.added_at, removed_at = NULL",
     )
     .bind(row.id)
     .bind(row.name.as_str())
     .bind(settings)
     .bind(row.serial)
     .bind(records::encode_rrsets(&row.apex))
+    .bind(row.inception)
     .bind(row.refresh_at)
     .bind(row.added_at)
     .execute(connection)
@@ -403,7 +435,7 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
     for chunk in entries.chunks(ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO entry (id, domain_id, address, version, changed_at, records, refresh_at, due_at, spellings, revision) ",
+            "INSERT INTO entry (id, domain_id, address, version, changed_at, records, inception, refresh_at, due_at, spellings, revision) ",
         );
         query.push_values(chunk, |mut row, entry| {
             row.push_bind(entry.id)
@@ -411,7 +443,8 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
                 .push_bind(entry.address.to_string())
                 .push_bind(i64::try_from(entry.version).unwrap_or(i64::MAX))
                 .push_bind(entry.changed_at)
-                .push_bind(records::encode(&entry.records))
+                .push_bind(records::encode(entry.cert_form, &entry.records))
+                .push_bind(entry.inception)
                 .push_bind(entry.refresh_at)
                 .push_bind(entry.due_at)
                 .push_bind(lines(&entry.spellings))
@@ -419,7 +452,7 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         });
         query.push(
             " ON CONFLICT (id) DO UPDATE SET version = excluded.version, changed_at = excluded.changed_at, \
-             records = excluded.records, refresh_at = excluded.refresh_at, due_at = excluded.due_at, \
+             records = excluded.records, inception = excluded.inception, refresh_at = excluded.refresh_at, due_at = excluded.due_at, \
              spellings = excluded.spellings, revision = excluded.revision",
         );
         query.build().execute(&mut *connection).await?;
@@ -453,9 +486,15 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         query.build().execute(&mut *connection).await?;
     }
     for hosted in batch.domains.values().filter(|hosted| hosted.dirty) {
-        sqlx::query("UPDATE domain SET serial = ?, apex = ?, refresh_at = ?, revision = ? WHERE id = ?")
+        zone::save_rrsets(connection, hosted.row.id, &hosted.rrsets, revision).await?;
+        zone::save_links(connection, hosted.row.id, &hosted.links, revision).await?;
+        let settings =
+            serde_json::to_string(&hosted.row.settings).map_err(|error| Error::Corrupt(error.to_string()))?;
+        sqlx::query("UPDATE domain SET settings = ?, serial = ?, apex = ?, inception = ?, refresh_at = ?, revision = ? WHERE id = ?")
+            .bind(settings)
             .bind(hosted.row.serial)
             .bind(records::encode_rrsets(&hosted.row.apex))
+            .bind(hosted.row.inception)
             .bind(hosted.row.refresh_at)
             .bind(revision)
             .bind(hosted.row.id)
