@@ -61,6 +61,7 @@ pub(crate) fn resolve<Z: Zones>(
         proven: [(0, [0; HASH]); MAX_PROOFS],
         proofs: 0,
         dnames: Vec::new(),
+        authoritative: None,
     };
     reply.follow(zones, zone, asked)
 }
@@ -145,6 +146,8 @@ struct Reply<'r, 'o, 'z> {
     proofs: usize,
     /// The DNAME RRsets that were put: a target below another one leads to it again.
     dnames: Vec<*const SignedRrset>,
+    /// What AA will say, once the first name was looked up.
+    authoritative: Option<bool>,
 }
 
 impl<'z> Reply<'_, '_, 'z> {
@@ -158,6 +161,9 @@ impl<'z> Reply<'_, '_, 'z> {
             let (target, at) = match step {
                 Step::Done(rcode) => {
                     self.prove_expansions()?;
+                    if self.authoritative == Some(true) {
+                        self.response.set_authoritative();
+                    }
                     return Ok(rcode);
                 }
                 Step::Alias(target, at) => (target, at),
@@ -180,10 +186,11 @@ impl<'z> Reply<'_, '_, 'z> {
         if let Found::Delegation { cut, node } = found
             && (self.rtype != RecordType::DS || cut.len() != asked.name.len())
         {
+            self.authoritative.get_or_insert(false);
             self.referral(zone, asked, cut, node)?;
             return Ok(Step::Done(Rcode::NOERROR));
         }
-        self.response.set_authoritative();
+        self.authoritative.get_or_insert(true);
         match found {
             // RFC 4035 section 3.1.4.1: of what stands at a cut, DS alone is the parent's.
             Found::Exact(node) | Found::Delegation { node, .. } => {
@@ -235,8 +242,7 @@ impl<'z> Reply<'_, '_, 'z> {
         if !self.dnames.contains(&std::ptr::from_ref(signed)) {
             self.rrset(Section::Answer, asked.owner(), signed, ttl);
         }
-        let alias =
-            signed.rrset.rtype == RecordType::CNAME && ![RecordType::CNAME, RecordType::ANY].contains(&self.rtype);
+        let alias = signed.rrset.rtype == RecordType::CNAME && !self.wants_alias();
         Some(match signed.rrset.rdata().first().filter(|_| alias) {
             Some(target) => Step::Alias(target.clone(), at),
             None => Step::Done(Rcode::NOERROR),
@@ -261,7 +267,8 @@ impl<'z> Reply<'_, '_, 'z> {
         }
         let at = self.response.offset() + RECORD;
         self.response.record(Section::Answer, asked.owner(), RecordType::CNAME, ttl, &target);
-        Step::Alias(target.into(), at)
+        // Who asks for the alias has it.
+        if self.wants_alias() { Step::Done(Rcode::NOERROR) } else { Step::Alias(target.into(), at) }
     }
 
     /// Puts the way to the servers of a delegated zone: its NS records, DS or the proof that there is none (RFC 4035 section
@@ -365,6 +372,11 @@ impl<'z> Reply<'_, '_, 'z> {
             put_rrset(self.response, Section::Authority, Owner::Below(label, apex), signed, ttl, true);
         }
         Ok(())
+    }
+
+    /// Whether an alias is an answer by itself.
+    fn wants_alias(&self) -> bool {
+        [RecordType::CNAME, RecordType::ANY].contains(&self.rtype)
     }
 
     /// Seconds that an RRset may be kept.
