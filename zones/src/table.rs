@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-/// Elements of a bucket, on average: a bucket is a few cache lines, and its own overhead small.
-const LOAD: usize = 8;
+/// Elements of a bucket, on average: a bucket is a few cache lines, a change copies little, and its own overhead is small.
+const LOAD: usize = 4;
 
 /// A multiset of elements, found by hash. `clone` is O(1), a change O(log n).
 #[derive(Clone)]

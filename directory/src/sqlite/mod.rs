@@ -37,6 +37,8 @@ const ROWS: usize = 500;
 /// Pages of the log (WAL) at which a commit moves them into the database itself, with two waits for the disk. Upkeep does
 /// so long before, while nobody waits ([`Sqlite3::checkpoint`]); this is for programs without upkeep.
 const WAL_PAGES: u32 = 16_384;
+/// Rows that SQLite's thread may read ahead of a follower: some megabytes, while all are read.
+const ROWS_AHEAD: usize = 4_096;
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -86,7 +88,7 @@ impl Sqlite3 {
 
     /// A connection of its own for a follower: `data_version` counts the commits of others.
     pub(crate) async fn follower(&self) -> Result<SqliteConnection, Error> {
-        Ok(self.options.connect().await?)
+        Ok(self.options.clone().row_buffer_size(ROWS_AHEAD).connect().await?)
     }
 }
 
