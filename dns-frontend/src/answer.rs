@@ -194,6 +194,7 @@ pub fn answer<Z: Zones>(
     let (signed, reused) = denials.take_counts();
     let finished = Finished { cookie: state, later, signed, reused, ..response.finish(&request, rcode) };
     if let Some(QueryLog { sample, full }) = policy.query_log
+        && !later
         && sampler.takes(sample, now)
     {
         let lower = name.get_mut(..request.name.len()).unwrap_or_default();

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use certdir_certificate::Certificate;
-use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, UdpCertificates, Zones, answer};
+use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, UdpCertificates, Zones, answer};
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
@@ -160,6 +160,8 @@ pub fn dns_answer(data: &[u8]) {
         assert_eq!(out[..2], data[..2], "the message's own id");
         assert_eq!(out[2] & 0x80, 0x80, "a response");
         assert_eq!(out[2] & 2 != 0, finished.truncated.is_some(), "TC");
+        let unverified = finished.truncated == Some(Truncation::Unverified);
+        assert!(!unverified || finished.length <= data.len() + 16, "as long as the query, and a cookie");
     }
 }
 
