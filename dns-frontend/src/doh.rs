@@ -110,15 +110,17 @@ async fn by_post<L: Latest>(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // Read in any case: a response in the middle of a body ends an HTTP/2 stream in a way that not all clients like.
+    let message = match timeout(BODY_TIME, axum::body::to_bytes(body, MAX_REQUEST)).await {
+        Ok(Ok(message)) => message,
+        Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a query has at most 16,384 octets"),
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds"),
+    };
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !media_type.trim().eq_ignore_ascii_case(MESSAGE) {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is a DNS message: application/dns-message");
     }
-    match timeout(BODY_TIME, axum::body::to_bytes(body, MAX_REQUEST)).await {
-        Ok(Ok(message)) => respond(&desks, source, &message).await,
-        Ok(Err(_)) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "a query has at most 16,384 octets"),
-        Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 10 seconds"),
-    }
+    respond(&desks, source, &message).await
 }
 
 /// The message in a query component: the value of the one parameter `dns`.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod directory;
@@ -18,5 +20,7 @@ mod random;
 mod resolvers;
 #[cfg(test)]
 mod sockets;
+#[cfg(test)]
+mod transports;
 #[cfg(test)]
 mod world;

@@ -214,3 +214,35 @@ async fn a_reader_that_never_reads_ends_with_the_connections_life() {
     serving.await.unwrap();
     assert_eq!(start.elapsed().as_secs(), 310, "its life and the grace");
 }
+
+/// An HTTP/2 connection on a pipe, and whether it has ended.
+async fn http2(house: &House) -> (h2::client::SendRequest<&'static [u8]>, JoinHandle<()>, watch::Sender<bool>) {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(server, true, "192.0.2.1".parse().unwrap(), house.router(), stopped));
+    let (requests, connection) = h2::client::handshake(client).await.unwrap();
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    (requests.ready().await.unwrap(), ended, stop)
+}
+
+/// Streams that are opened and reset at once (CVE-2023-44487): the connection ends, and others are served.
+#[tokio::test]
+async fn rapid_resets_end_their_connection_only() {
+    let house = House::furnished().await;
+    let request = || axum::http::Request::get("http://localhost/healthz").body(()).unwrap();
+    let (mut rude, ended, _stop) = http2(&house).await;
+    let mut streams = 0;
+    while let Ok(mut ready) = rude.ready().await
+        && let Ok((response, mut stream)) = ready.send_request(request(), true)
+    {
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        rude = ready;
+        streams += 1;
+        assert!(streams < 100_000, "never ended");
+    }
+    ended.await.unwrap();
+    let (mut polite, _, _stop) = http2(&house).await;
+    let (response, _) = polite.send_request(request(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+}

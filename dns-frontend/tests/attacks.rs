@@ -1,0 +1,131 @@
+//! Clients that take without giving: they lose their connections, and nobody else notices.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use certdir_dns::Options;
+use certdir_zones::RecordType;
+
+use crate::message::Message;
+use crate::transports::{ALICE, House, LOOPBACK, PATIENCE, framed, query, read_framed};
+use crate::world::generosity;
+
+fn impatient() -> Options {
+    let second = Duration::from_secs(1);
+    Options { policy: generosity(), idle: 600 * second, keepalive: 600 * second, slow: second, ..Options::default() }
+}
+
+fn hit() -> Vec<u8> {
+    query(ALICE, RecordType::SMIMEA, &[])
+}
+
+fn answered(octets: &[u8]) {
+    assert_eq!(Message::read(octets).answers.len(), 2);
+}
+
+/// Reads until the connection is cut.
+fn is_cut(mut stream: TcpStream) -> bool {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut all = vec![0; 1 << 20];
+    loop {
+        match stream.read(&mut all) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+#[test]
+fn a_sender_of_single_octets_is_cut() {
+    let house = House::open(LOOPBACK, impatient());
+    let mut slow = house.tcp();
+    let mut patient = house.tcp();
+    let mut cut = false;
+    for octet in framed(&hit()).into_iter().cycle().take(200) {
+        cut = cut || slow.write_all(&[octet]).is_err();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(cut);
+    // Idle is not slow: this one was there before.
+    patient.write_all(&framed(&hit())).unwrap();
+    answered(&read_framed(&mut patient));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut() {
+    let house = House::open(LOOPBACK, impatient());
+    let mut deaf = house.tcp();
+    deaf.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let large = framed(&query("pq._smimecert.example.org", RecordType::SMIMEA, &[])).repeat(100);
+    let mut patience = 600;
+    loop {
+        match deaf.write_all(&large) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+            _ => patience -= 1,
+        }
+        assert!(patience > 0, "never cut");
+        std::thread::sleep(Duration::from_millis(50));
+        answered(&house.over_tcp(&hit()));
+    }
+}
+
+/// Connections that only sit there make room for those that ask, be they of the same source or not.
+#[test]
+fn two_thousand_idle_connections_keep_nobody_out() {
+    let options = Options { connections: 64, connections_per_source: 10_000, ..impatient() };
+    let house = House::open(LOOPBACK, options);
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.extend((0..100).map(|_| house.tcp()));
+        answered(&house.over_tcp(&hit()));
+        answered(&house.over_tls(&hit()));
+        answered(&house.over_quic(&hit()).unwrap());
+        // Those that were let in and are gone give back their numbers here, too.
+        idle.drain(..50.min(idle.len()));
+    }
+}
+
+/// TCP without TLS on it, and half a ClientHello.
+#[test]
+fn half_open_handshakes_keep_nobody_out_and_are_cut() {
+    let options = Options { connections: 64, connections_per_source: 10_000, ..impatient() };
+    let house = House::open(LOOPBACK, options);
+    let begun = |octets: &[u8]| {
+        let mut stream = TcpStream::connect(house.tls).unwrap();
+        // It may be the turn of this one to make room.
+        let _ = stream.write_all(octets);
+        stream
+    };
+    // A handshake record of 512 octets, of which a few arrive.
+    let half = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3, 7, 7, 7];
+    for _ in 0..5 {
+        let silent: Vec<_> = (0..100).map(|at| begun(if at % 2 == 0 { &[] } else { &half })).collect();
+        answered(&house.over_tls(&hit()));
+        answered(&house.over_tcp(&hit()));
+        drop(silent);
+    }
+    assert!(is_cut(begun(&[])));
+    assert!(is_cut(begun(&half)));
+    assert!(is_cut(begun(b"GET / HTTP/1.1\r\n\r\n")));
+}
+
+/// The places of one source are its own affair.
+#[test]
+fn one_source_cannot_take_the_places_of_another() {
+    let options = Options { workers: 1, connections_per_source: 8, ..impatient() };
+    let house = House::open(LOOPBACK, options);
+    let ours: Vec<_> = (0..8).map(|_| house.tcp()).collect();
+    assert!(is_cut(house.tcp()), "the ninth");
+    let refused = house.counters.snapshot().tcp.refused_connections();
+    assert!(refused >= 1);
+    let local = std::net::SocketAddr::from(([127, 0, 0, 2], 0));
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&local.into()).unwrap();
+    socket.connect(&house.plain.into()).unwrap();
+    let mut other = TcpStream::from(socket);
+    other.write_all(&framed(&hit())).unwrap();
+    answered(&read_framed(&mut other));
+    drop(ours);
+}
