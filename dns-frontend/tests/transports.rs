@@ -307,7 +307,7 @@ fn rfc7858_alpn_and_one_record_for_many_answers() {
 fn rfc8467_padding_is_for_encrypted_transports() {
     let house = House::new();
     let request = query(ALICE, RecordType::SMIMEA, &[0, 12, 0, 4, 0, 0, 0, 0]);
-    let padded = |octets: Vec<u8>| octets.len() % 468 == 0;
+    let padded = |octets: Vec<u8>| octets.len().is_multiple_of(468);
     assert!(padded(house.over_tls(&request)));
     assert!(padded(house.over_quic(&request).unwrap()));
     assert!(padded(house.post("application/dns-message", request.clone()).1));

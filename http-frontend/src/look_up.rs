@@ -194,7 +194,7 @@ pub(crate) fn parse_sha256(text: &str) -> Result<[u8; 32], Problem> {
 }
 
 pub(crate) fn facts(certificates: &[Visible]) -> Result<Vec<Facts>, Problem> {
-    certificates.iter().map(|visible| Facts::read(visible)).collect()
+    certificates.iter().map(Facts::read).collect()
 }
 
 fn pem(certificates: &[Visible]) -> Vec<u8> {

@@ -216,7 +216,7 @@ async fn a_reader_that_never_reads_ends_with_the_connections_life() {
 }
 
 /// An HTTP/2 connection on a pipe, and whether it has ended.
-async fn http2(house: &House) -> (h2::client::SendRequest<&'static [u8]>, JoinHandle<()>, watch::Sender<bool>) {
+async fn http2(house: &House) -> (h2::client::SendRequest<axum::body::Bytes>, JoinHandle<()>, watch::Sender<bool>) {
     let (client, server) = tokio::io::duplex(1 << 16);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(serve(server, true, "192.0.2.1".parse().unwrap(), house.router(), stopped));
