@@ -10,7 +10,7 @@ use certdir_zones::{Error, Found, Node, Rdata, RecordType, SignedRrset, Zone};
 
 use crate::proofs::{Denials, Proof, Unproven};
 use crate::request::{HEADER, IN, MAX_NAME, Rcode, Request};
-use crate::response::{Explanation, Owner, RECORD, Response, Section, pointer};
+use crate::response::{Explanation, Owner, POINTER_RANGE, RECORD, Response, Section, pointer};
 use crate::view::Zones;
 
 /// How many aliases are followed for one question.
@@ -171,6 +171,7 @@ impl<'z> Reply<'_, '_, 'z> {
             let name = target.to_ascii_lowercase();
             // Loops end where they close.
             let new = followed.len() < MAX_ALIASES && name != asked.name && !followed.contains(&name);
+            let new = new && at < POINTER_RANGE;
             step = match zone_for(zones, &name, self.rtype).filter(|_| new) {
                 Some(zone) => self.step(zone, Asked { name: &name, spelled: &target, at })?,
                 None => Step::Done(Rcode::NOERROR),
@@ -228,7 +229,8 @@ impl<'z> Reply<'_, '_, 'z> {
     fn positive(&mut self, asked: Asked<'_>, node: &Node) -> Option<Step> {
         let found = match self.rtype {
             // RFC 8482 section 4.1: one RRset is enough. The same for signatures, which say nothing without their records.
-            RecordType::ANY | RecordType::RRSIG => node.rrsets().first(),
+            RecordType::ANY => node.rrsets().first(),
+            RecordType::RRSIG => node.rrsets().iter().find(|one| !one.rrsig.is_empty()),
             // RFC 1034 section 3.6.2: an alias stands for every other type.
             _ => node.rrset(self.rtype).or_else(|| node.rrset(RecordType::CNAME)),
         };
@@ -294,8 +296,12 @@ impl<'z> Reply<'_, '_, 'z> {
         for needed in [true, false] {
             let mut at = servers;
             for server in ns.rrset.rdata() {
-                let owner = Owner::Pointer(pointer(at + RECORD));
-                at += RECORD + server.len();
+                let name = at + RECORD;
+                if name >= POINTER_RANGE {
+                    return Ok(());
+                }
+                let owner = Owner::Pointer(pointer(name));
+                at = name + server.len();
                 let server = server.to_ascii_lowercase();
                 let Some(node) = zone.get(&server).filter(|_| is_at_or_below(&server, cut) == needed) else {
                     continue;

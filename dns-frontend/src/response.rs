@@ -32,7 +32,7 @@ const PADDING_BLOCK: usize = 468;
 /// Octets of a record whose owner is a pointer, without its RDATA.
 pub(crate) const RECORD: usize = 12;
 /// Offsets that a compression pointer can express (RFC 1035 section 4.1.4).
-const POINTER_RANGE: usize = 0x4000;
+pub(crate) const POINTER_RANGE: usize = 0x4000;
 
 /// The owner name of a record to be written.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,8 @@ mod rfc4592;
 mod rfc5155;
 mod rfc6672;
 mod rfc6891;
+mod rfc7766;
+mod rfc7873;
 mod rfc8482;
 mod rfc8906;
 mod rfc9276;
@@ -335,7 +337,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(hosted: &Hosted) -> Served {
-        let options = Options { workers: 1, policy: generosity(), ..Options::default() };
+        Served::start_with(hosted, generosity())
+    }
+
+    pub(crate) fn start_with(hosted: &Hosted, policy: Policy) -> Served {
+        let options = Options { workers: 1, policy, ..Options::default() };
         let frontend = Frontend::bind(&[SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)], options).unwrap();
         let address = frontend.addresses()[0];
         let (shutdown, stop) = watch::channel(false);
