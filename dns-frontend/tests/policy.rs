@@ -1,14 +1,19 @@
 //! What a source gets: cookies, certificates over UDP, rates, the budget of signatures, options.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use certdir_dns::{
-    Asker, CookieSecret, CookieState, Finished, Policy, Scratch, Transport, Truncation, UdpCertificates, answer,
+    Asker, CookieSecret, CookieState, Finished, Options, Policy, Scratch, Transport, Truncation, UdpCertificates,
+    answer,
 };
 use certdir_zones::RecordType as T;
 use proptest::prelude::*;
 
 use crate::message::Message;
+use crate::sockets::Running;
 use crate::world::{NOW, World, opt, question};
 
 const COOKIE: u16 = 10;
@@ -341,6 +346,62 @@ fn a_flood_of_random_names_leaves_the_others_alone() {
     }
     assert_eq!(signed, 50, "one second, one budget");
     assert!(truncated > 2_000, "{truncated}");
+}
+
+/// The same on sockets: four sources flood with random names and runts, as fast as they are answered; a fifth asks for
+/// what is there, and every single query of it is answered.
+#[test]
+fn whoever_asks_during_a_flood_is_answered() {
+    let world = World::new();
+    let options = Options { workers: 1, policy: policy(), ..Options::default() };
+    let running = Running::start(&world, IpAddr::V4(Ipv4Addr::LOCALHOST), options, NOW);
+    let from = |ip: [u8; 4]| {
+        let socket = UdpSocket::bind((Ipv4Addr::from(ip), 0)).unwrap();
+        socket.connect(running.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    };
+    let (stop, mut floods) = (Arc::new(AtomicBool::new(false)), Vec::new());
+    for network in 1..5u8 {
+        let (socket, stop) = (from([127, 0, network, 1]), stop.clone());
+        floods.push(std::thread::spawn(move || {
+            let mut out = [0; 4096];
+            for round in 0u64.. {
+                for at in 0..16 {
+                    let owner = format!("x{network}-{round}-{at}.direct.example.net");
+                    let mut request = question(&owner, T::CERT, Some(opt(1232, true)));
+                    socket.send(&request[..11]).unwrap();
+                    // Every fourth is malformed.
+                    request.truncate(request.len() - usize::from(at % 4 == 0));
+                    socket.send(&request).unwrap();
+                }
+                for _ in 0..16 {
+                    socket.recv(&mut out).unwrap();
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return 16 * (round + 1);
+                }
+            }
+            0
+        }));
+    }
+    let (socket, mut out) = (from([127, 0, 9, 1]), [0; 4096]);
+    let mut ask = |owner: &str, rtype, cookie: &[u8]| {
+        socket.send(&question(owner, rtype, Some(opt_with(1232, &[(COOKIE, cookie)])))).unwrap();
+        let length = socket.recv(&mut out).unwrap();
+        Message::read(&out[..length])
+    };
+    let cookie = option(&ask(ALICE, T::SMIMEA, CLIENT), COOKIE).unwrap();
+    for _ in 0..500 {
+        assert_eq!(ask(ALICE, T::SMIMEA, &cookie).types().0, [T::SMIMEA, T::RRSIG]);
+        assert_eq!(ask("_smimecert.example.org", T::SOA, &cookie).types().0, [T::SOA, T::RRSIG]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let flooded: u64 = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+    let udp = running.counters.snapshot().udp;
+    // Each query of the flood had a runt before it.
+    assert_eq!((udp.dropped(), udp.queries()), (flooded, 2 * flooded + 1_001));
+    assert!(udp.signatures() <= 4 * 200 + 3, "one second of the clock: every network has its rate");
 }
 
 /// The octets that a source gets for every octet sent in its name, for every kind of answer: printed (`--nocapture`), and
