@@ -115,7 +115,7 @@ fn section_7_2_4_no_data_for_ds() {
 fn section_7_2_5_wildcard_no_data() {
     for form in FORMS {
         let answer = family(form).ask("a.b.wild.example.test", "MX");
-        answer.0.answers.iter().for_each(|record| panic!("{record}"));
+        assert!(answer.0.answers.is_empty());
         let records = records(&answer);
         encloser(&records, "wild.example.test.", "b.wild.example.test.");
         assert_eq!(matching(&records, "*.wild.example.test.").unwrap().types, ["A", "RRSIG"]);

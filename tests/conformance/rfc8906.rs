@@ -42,19 +42,19 @@ impl Said {
 
     /// NOERROR with the SOA record, AA, and none of the other flags.
     #[track_caller]
-    fn is_soa(self) -> Said {
+    fn answers_soa(self) -> Said {
         self.has(&["status: NOERROR", "flags: qr aa;", " IN SOA "]).lacks(&["MBZ", "WARNING"])
     }
 
     #[track_caller]
-    fn is_badvers(self) -> Said {
+    fn answers_badvers(self) -> Said {
         self.has(&["status: BADVERS", "flags: qr;", "EDNS: version: 0,"]).lacks(&[" IN SOA ", "MBZ", "OPT=100"])
     }
 }
 
 #[test]
 fn section_8_1_1_is_the_server_configured_for_the_zone() {
-    Probe::new().dig("+noedns +noad +norec soa example.test").is_soa().lacks(&["OPT PSEUDOSECTION"]);
+    Probe::new().dig("+noedns +noad +norec soa example.test").answers_soa().lacks(&["OPT PSEUDOSECTION"]);
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn section_8_1_2_unknown_types() {
 fn section_8_1_3_header_bits() {
     let probe = Probe::new();
     // 8.1.3.1 CD, 8.1.3.2 AD, 8.1.3.3 the last reserved bit, 8.1.3.4 RD
-    probe.dig("+noedns +noad +norec +cd soa example.test").is_soa();
-    probe.dig("+noedns +norec +ad soa example.test").is_soa();
-    probe.dig("+noedns +noad +norec +zflag soa example.test").is_soa();
+    probe.dig("+noedns +noad +norec +cd soa example.test").answers_soa();
+    probe.dig("+noedns +norec +ad soa example.test").answers_soa();
+    probe.dig("+noedns +noad +norec +zflag soa example.test").answers_soa();
     let said = probe.dig("+noedns +noad +rec soa example.test");
     said.has(&["status: NOERROR", "flags: qr aa rd;", " IN SOA "]);
 }
@@ -85,40 +85,40 @@ fn section_8_1_4_unknown_opcodes() {
 
 #[test]
 fn section_8_1_5_tcp() {
-    Probe::new().dig("+noedns +noad +norec +tcp soa example.test").is_soa();
+    Probe::new().dig("+noedns +noad +norec +tcp soa example.test").answers_soa();
 }
 
 #[test]
 fn section_8_2_1_minimal_edns() {
     let said = Probe::new().dig("+nocookie +edns=0 +noad +norec soa example.test");
-    said.is_soa().has(&["EDNS: version: 0,"]);
+    said.answers_soa().has(&["EDNS: version: 0,"]);
 }
 
 #[test]
 fn section_8_2_2_edns_version_negotiation() {
-    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec soa example.test").is_badvers();
+    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec soa example.test").answers_badvers();
 }
 
 #[test]
 fn section_8_2_3_unknown_edns_options() {
     let said = Probe::new().dig("+nocookie +edns=0 +noad +norec +ednsopt=100 soa example.test");
-    said.is_soa().has(&["EDNS: version: 0,"]).lacks(&["OPT=100"]);
+    said.answers_soa().has(&["EDNS: version: 0,"]).lacks(&["OPT=100"]);
 }
 
 #[test]
 fn section_8_2_4_unknown_edns_flags() {
     let said = Probe::new().dig("+nocookie +edns=0 +noad +norec +ednsflags=0x40 soa example.test");
-    said.is_soa().has(&["EDNS: version: 0, flags:;"]);
+    said.answers_soa().has(&["EDNS: version: 0, flags:;"]);
 }
 
 #[test]
 fn section_8_2_5_version_negotiation_with_unknown_flags() {
-    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec +ednsflags=0x40 soa example.test").is_badvers();
+    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec +ednsflags=0x40 soa example.test").answers_badvers();
 }
 
 #[test]
 fn section_8_2_6_version_negotiation_with_unknown_options() {
-    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec +ednsopt=100 soa example.test").is_badvers();
+    Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec +ednsopt=100 soa example.test").answers_badvers();
 }
 
 #[test]
@@ -130,17 +130,17 @@ fn section_8_2_7_truncated_responses() {
 #[test]
 fn section_8_2_8_do() {
     let said = Probe::new().dig("+nocookie +edns=0 +noad +norec +dnssec soa example.test");
-    said.is_soa().has(&["EDNS: version: 0, flags: do;", " IN RRSIG SOA "]);
+    said.answers_soa().has(&["EDNS: version: 0, flags: do;", " IN RRSIG SOA "]);
 }
 
 #[test]
 fn section_8_2_9_version_negotiation_with_do() {
     let said = Probe::new().dig("+nocookie +edns=1 +noednsneg +noad +norec +dnssec soa example.test");
-    said.is_badvers().has(&["EDNS: version: 0, flags: do;"]);
+    said.answers_badvers().has(&["EDNS: version: 0, flags: do;"]);
 }
 
 #[test]
 fn section_8_2_10_several_defined_options() {
     let said = Probe::new().dig("+edns=0 +noad +norec +cookie +nsid +expire +subnet=0.0.0.0/0 soa example.test");
-    said.is_soa().has(&["EDNS: version: 0,"]);
+    said.answers_soa().has(&["EDNS: version: 0,"]);
 }
