@@ -28,6 +28,7 @@ mod dns;
 mod house;
 mod http;
 mod ldap;
+mod mail;
 mod refusals;
 mod story;
 mod together;

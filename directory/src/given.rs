@@ -1,7 +1,7 @@
 //! What a zone holds beside its apex and its entries: the records its owner gave, delegations of zones that are hosted here,
 //! too, the LDAP server, the parameters of its chain. Pure: which RRsets follow from settings, fragment and neighbours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use certdir_certificate::UnixTime;
 use certdir_zones::denial;
@@ -176,21 +176,22 @@ impl ZoneRow {
 /// Names of a zone that leave no room for a CERT record: aliases, delegations and what lies below them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Blocks {
-    aliases: Vec<Name>,
-    cuts: Vec<Name>,
-    subtrees: Vec<Name>,
+    aliases: BTreeSet<Name>,
+    cuts: BTreeSet<Name>,
+    subtrees: BTreeSet<Name>,
 }
 
 impl Blocks {
     pub(crate) fn of<'a>(rrsets: impl Iterator<Item = (&'a Name, RecordType)>, apex: &Name) -> Blocks {
         let mut blocks = Blocks::default();
         for (owner, rtype) in rrsets {
-            match rtype {
-                RecordType::CNAME => blocks.aliases.push(owner.clone()),
-                RecordType::NS if owner != apex => blocks.cuts.push(owner.clone()),
-                RecordType::DNAME => blocks.subtrees.push(owner.clone()),
-                _ => {}
-            }
+            let set = match rtype {
+                RecordType::CNAME => &mut blocks.aliases,
+                RecordType::NS if owner != apex => &mut blocks.cuts,
+                RecordType::DNAME => &mut blocks.subtrees,
+                _ => continue,
+            };
+            set.insert(owner.clone());
         }
         blocks
     }
@@ -201,15 +202,20 @@ impl Blocks {
 
     /// What stands in the way of a CERT record at a name.
     pub(crate) fn stops(&self, owner: &Name) -> Option<String> {
+        if self.is_empty() {
+            return None;
+        }
         // RFC 1034 section 3.6.2
         if self.aliases.contains(owner) {
             return Some(format!("{owner} is an alias (CNAME) in the zone's other records"));
         }
-        if let Some(cut) = self.cuts.iter().find(|cut| owner.is_at_or_below(cut)) {
+        let mut above = std::iter::successors(Some(owner.clone()), Name::parent);
+        if let Some(cut) = above.find(|name| self.cuts.contains(name)) {
             return Some(format!("{cut} is delegated"));
         }
         // RFC 6672 section 2.4: only what lies below is hidden.
-        let subtree = self.subtrees.iter().find(|alias| *alias != owner && owner.is_at_or_below(alias))?;
+        let mut above = std::iter::successors(owner.parent(), Name::parent);
+        let subtree = above.find(|name| self.subtrees.contains(name))?;
         Some(format!("the DNAME at {subtree} speaks for all names below it"))
     }
 }

@@ -345,6 +345,24 @@ mod tests {
         assert_eq!((last.expiration, last.refresh_at), ((now + 86_400) as u32, None));
     }
 
+    /// 1,000,000 names signed in one minute are not renewed at once, neither the first time nor the tenth.
+    #[test]
+    fn a_bulk_publication_makes_no_storm() {
+        const MINUTE: i64 = 60;
+        let names = 1_000_000;
+        let mut due: Vec<i64> = (0..names).map(|id| 1_800_000_000 + id % MINUTE).collect();
+        for round in 1..=3 {
+            let mut minutes = std::collections::BTreeMap::<i64, u32>::new();
+            for (id, at) in (0..names).zip(&mut due) {
+                *at = Term::new(*at, None, id).refresh_at.unwrap();
+                *minutes.entry(*at / MINUTE).or_default() += 1;
+            }
+            let most = minutes.values().max().unwrap();
+            // Nine hours of width: 1,852 a minute on average, where a core signs 70,000 a second.
+            assert!(minutes.len() >= 540 && *most < 2_500, "round {round}: {most} in a minute of {}", minutes.len());
+        }
+    }
+
     #[test]
     fn times_wrap_at_2_to_the_32() {
         assert_eq!(serial_time((1 << 32) + 5), 5);

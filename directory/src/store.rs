@@ -253,6 +253,9 @@ impl Store {
 
     /// One step of upkeep of certificates only: those that begin or end. Returns whether more is waiting.
     pub async fn begin_and_end(&self, now: UnixTime) -> Result<bool, Error> {
+        if sqlite::due_certificates(&mut *self.database.readers.acquire().await?, now, 1).await?.is_empty() {
+            return Ok(false);
+        }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let due = sqlite::due_certificates(&mut transaction, now, UPKEEP_BATCH).await?;
         let domains = due.iter().map(|mailbox| mailbox.domain().clone()).collect();

@@ -34,7 +34,7 @@ fn mail(of: &str, denial: Denial) -> Settings {
     Settings { hosting: Hosting::Mail, name_servers, denial, ..Settings::for_domain(&domain(of)) }
 }
 
-async fn mail_world(denial: Denial) -> World {
+pub(crate) async fn mail_world(denial: Denial) -> World {
     let world = World::new().await;
     host(&world, "example.org", mail("example.org", denial), RECORDS).await.unwrap();
     world
@@ -61,7 +61,7 @@ fn rtypes(zone: &Zone, owner: &str) -> Vec<String> {
 
 /// Every signature holds, all that has to be signed is, and a chain is the one that follows from the names.
 #[track_caller]
-fn is_sound(zone: &Zone, now: i64) {
+pub(crate) fn is_sound(zone: &Zone, now: i64) {
     let dnskey = zone.key().dnskey();
     let mut hashes: BTreeMap<Hash, Vec<u8>> = BTreeMap::new();
     for (owner, node) in zone.names() {
@@ -359,6 +359,30 @@ async fn a_removed_domain_leaves_every_view_and_keeps_its_history() {
         world.publish(world.person("b@example.org", T0 - DAY)).await;
         let published = world.published().await;
         is_sound(self::zone(&published, "example.org"), T0);
+    }
+}
+
+/// More names than one statement takes: all of them get their link, or lose it, in one transaction.
+#[tokio::test]
+async fn a_large_zone_changes_its_denial() {
+    let names = 2_000;
+    let mut world = World::new().await;
+    let settings = mail("example.org", Denial::Minimal);
+    let records: String = (0..1_000).map(|n| format!("n{n} A 192.0.2.1\n")).collect();
+    host(&world, "example.org", settings, &records).await.unwrap();
+    let der = world.person("p@example.org", T0 - DAY);
+    for batch in 0..names / 100 / 2 {
+        let mut options = PublishOptions::default();
+        options.addresses = (0..99).map(|n| address(&format!("p{batch}.{n}@example.org"))).collect();
+        world.publish_with(der.clone(), options, &Authority::Operator).await;
+    }
+    for denial in ["chain", "minimal", "chain"] {
+        change(&world, "example.org", serde_json::json!({ "denial": denial })).await.unwrap();
+        let published = world.published().await;
+        let zone = zone(&published, "example.org");
+        assert!(zone.len() > names);
+        assert_eq!(zone.chain().is_some(), denial == "chain");
+        is_sound(zone, T0);
     }
 }
 

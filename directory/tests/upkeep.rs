@@ -1,8 +1,9 @@
 //! A moving clock: signatures are renewed, certificates begin and end, and no answer is ever bogus.
 
-use certdir_directory::{Action, Authority, Outcome, SIGNATURE_LIFETIME, State};
+use certdir_directory::{Action, Authority, Denial, Outcome, SIGNATURE_LIFETIME, State, WithdrawTarget};
 use certdir_zones::{RecordType, smimea_owner, verify};
 
+use crate::hosting;
 use crate::world::{DAY, T0, Wanted, World, address};
 
 #[tokio::test]
@@ -114,4 +115,92 @@ async fn a_certificate_is_taken_out_before_its_signatures_end() {
     world.store.keep_up(T0 + 98).await.unwrap();
     let owner = smimea_owner(&address("a@example.org"));
     assert!(world.published().await.zone_for(owner.as_wire()).unwrap().get(owner.as_wire()).is_none());
+}
+
+/// A year in steps of half a day, with publications, reissues, withdrawals and other records in between: never a signature
+/// that does not hold, never a hole in the chain, and the serial only grows.
+#[tokio::test]
+async fn a_year_of_refreshes() {
+    for denial in [Denial::Minimal, Denial::Chain] {
+        let mut world = hosting::mail_world(denial).await;
+        let operator = Authority::Operator;
+        let (mut serial, mut grown) = (0, 0);
+        for step in 0..730i64 {
+            let now = T0 + step * DAY / 2;
+            world.set_now(now);
+            while world.store.keep_up(now).await.unwrap() {}
+            let who = format!("p{}@example.org", step % 7);
+            match step % 10 {
+                0 | 5 => drop(world.publish(world.person(&who, now - DAY)).await),
+                3 => {
+                    // Nobody is there to be withdrawn at first.
+                    let target = WithdrawTarget::Mailbox(address(&who));
+                    drop(world.store.withdraw(target, None, &operator, now).await);
+                }
+                7 => {
+                    let text = format!("step{step} A 192.0.2.1\np{} CNAME x\nsub NS ns.example.net.", step % 3);
+                    let name = crate::world::domain("example.org");
+                    world.store.set_records(&name, &text, &operator, now).await.unwrap();
+                }
+                _ => {}
+            }
+            let published = world.published().await;
+            let zone = published.zone_for(address(&who).domain().name().as_wire()).unwrap();
+            hosting::is_sound(zone, now);
+            // Half a day later, before the next upkeep, everything must still hold.
+            hosting::is_sound(zone, now + DAY / 2);
+            assert!(zone.serial().wrapping_sub(serial) < 1 << 31, "never backwards");
+            grown += u32::from(zone.serial() != serial);
+            serial = zone.serial();
+        }
+        assert!(grown > 400, "{grown}");
+    }
+}
+
+/// Signatures made under a clock that was ahead begin in the future for everybody else: they are made anew at once.
+#[tokio::test]
+async fn a_clock_that_was_ahead_leaves_nothing_behind() {
+    let mut world = hosting::mail_world(Denial::Chain).await;
+    world.publish(world.person("a@example.org", T0 - DAY)).await;
+    let ahead = T0 + 40 * DAY;
+    world.set_now(ahead);
+    while world.store.keep_up(ahead).await.unwrap() {}
+    world.publish(world.person("b@example.org", T0 - DAY)).await;
+    let published = world.published().await;
+    hosting::is_sound(published.zone_for(address("a@example.org").domain().name().as_wire()).unwrap(), ahead);
+    let serial = published.zone_for(address("a@example.org").domain().name().as_wire()).unwrap().serial();
+    world.set_now(T0 + DAY);
+    while world.store.keep_up(T0 + DAY).await.unwrap() {}
+    let published = world.published().await;
+    let zone = published.zone_for(address("a@example.org").domain().name().as_wire()).unwrap();
+    hosting::is_sound(zone, T0 + DAY);
+    assert!(zone.serial().wrapping_sub(serial) < 1 << 31, "the serial does not follow the clock back");
+    assert!(!world.store.keep_up(T0 + DAY).await.unwrap());
+}
+
+/// After a time in which nothing ran, what has ended is renewed before what is only due.
+#[tokio::test]
+async fn what_has_ended_is_renewed_first() {
+    let mut world = World::with_domain("example.org").await;
+    for n in 0..260 {
+        let der = world.person(&format!("due{n}@example.org"), T0 - DAY);
+        world.set_now(T0 + DAY);
+        world.publish(der).await;
+    }
+    world.set_now(T0);
+    for n in 0..200 {
+        world.publish(world.person(&format!("ended{n}@example.org"), T0 - DAY)).await;
+    }
+    let now = T0 + SIGNATURE_LIFETIME + 7_200;
+    world.set_now(now);
+    // Certificates that end are looked after before anything else; here none do.
+    assert!(!world.store.begin_and_end(now).await.unwrap());
+    world.store.keep_up(now).await.unwrap();
+    let published = world.published().await;
+    let zone = published.zone_for(smimea_owner(&address("a@example.org")).as_wire()).unwrap();
+    let holds = |of: &str| {
+        let node = zone.get(smimea_owner(&address(of)).as_wire()).unwrap();
+        node.rrsets().iter().all(|signed| i64::from(signed.expiration()) > now)
+    };
+    assert!((0..200).all(|n| holds(&format!("ended{n}@example.org"))), "all that had ended");
 }

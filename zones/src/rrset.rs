@@ -3,10 +3,11 @@
 use crate::few::Few;
 use crate::{Error, Rdata, RecordType};
 
-/// Octets an RRset may take in a message, each record with [`RECORD_OVERHEAD`]. A DNS message has 65,535; 2,048 are
-/// kept for header and question (271), RRSIG (349), the NSEC3 proof of a wildcard expansion with its RRSIG (455), OPT
-/// with a cookie (51) and TSIG (up to 700).
-pub const MAX_RRSET: usize = 65_535 - 2_048;
+/// Octets an RRset may take in a message, each record with [`RECORD_OVERHEAD`]. A DNS message has 65,535; 5,120 are kept for
+/// header and question (271), the RRset's RRSIG (349), two NSEC3 records, as the proof of a wildcard may have, from a chain
+/// whose names have up to [`crate::fragment::MAX_TYPES`] types (1,379 each) with their RRSIGs (349 each), OPT with a cookie
+/// (51) and TSIG (up to 700).
+pub const MAX_RRSET: usize = 65_535 - 5_120;
 /// Octets of a record beside its RDATA, its owner compressed to a pointer (RFC 1035 section 4.1.3).
 pub const RECORD_OVERHEAD: usize = 12;
 /// The largest TTL (RFC 2181 section 8).
