@@ -19,14 +19,15 @@ use crate::published::{ChangedEntry, Entry, Published, Visible};
 use crate::records;
 use crate::rows::{SignedRecord, usage};
 
+const COLUMNS: &str = "SELECT e.id, e.address, e.version, e.changed_at, e.spellings, e.records, \
+     c.id, c.der, c.sha256, c.usage, c.not_before, c.not_after, c.common_name, b.asserted, b.restored FROM ";
 /// In the order of entries only: sorting certificates in SQLite would copy each of them once more.
-const SELECT: &str = "SELECT e.id, e.address, e.version, e.changed_at, e.spellings, e.records, \
-     c.id, c.der, c.sha256, c.usage, c.not_before, c.not_after, c.common_name, b.asserted, b.restored \
-     FROM entry e LEFT JOIN binding b ON b.entry_id = e.id AND b.visible = 1 \
-     LEFT JOIN certificate c ON c.id = b.certificate_id";
-
-/// How long rows gather when all are read: SQLite runs in a thread of its own, and waking each other for every single row
-/// costs both more than the row.
+const JOINED: &str = " e LEFT JOIN binding b ON b.entry_id = e.id AND b.visible = 1 \
+     LEFT JOIN certificate c ON c.id = b.certificate_id ORDER BY e.id";
+/// Entries read at a time when all are read. SQLite runs in a thread of its own: as long as the rows of a piece find room
+/// between the threads ([`super::ROWS_AHEAD`]), neither waits for the other row by row, which costs more than the row.
+const PIECE: i64 = 512;
+/// How long the rows of a piece gather.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// Applies every entry changed since a revision to a published set that has its domain already.
@@ -35,18 +36,38 @@ pub(crate) async fn changed_entries(
     since: u64,
     next: &mut Published,
 ) -> Result<(), Error> {
-    let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+    let mut shared = HashMap::new();
     if since > 0 {
-        query.push(" WHERE e.revision > ").push_bind(signed(since)?);
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("(SELECT * FROM entry WHERE revision > ").push_bind(signed(since)?).push(")").push(JOINED);
+        apply(connection, query, next, &mut shared, false).await?;
+        return Ok(());
     }
-    query.push(" ORDER BY e.id");
+    let mut last = Some(0);
+    while let Some(id) = last {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("(SELECT * FROM entry WHERE id > ").push_bind(id);
+        query.push(" ORDER BY id LIMIT ").push_bind(PIECE).push(")").push(JOINED);
+        last = apply(connection, query, next, &mut shared, true).await?;
+    }
+    Ok(())
+}
+
+/// Applies the entries that a query gives; returns the last one's number. `gather`: there will be many.
+async fn apply(
+    connection: &mut SqliteConnection,
+    mut query: QueryBuilder<Sqlite>,
+    next: &mut Published,
+    shared: &mut HashMap<i64, Rdata>,
+    gather: bool,
+) -> Result<Option<i64>, Error> {
     let mut rows = query.build().fetch(connection);
     let mut open: Option<Open> = None;
-    let mut shared = HashMap::new();
+    let mut last = None;
     loop {
         let row = match rows.try_next().now_or_never() {
             Some(row) => row?,
-            None if since == 0 => {
+            None if gather => {
                 tokio::time::sleep(GATHER).await;
                 continue;
             }
@@ -54,24 +75,23 @@ pub(crate) async fn changed_entries(
         };
         let Some(row) = row else { break };
         let id: i64 = row.try_get(0)?;
-        if open.as_ref().is_none_or(|open| open.id != id)
-            && let Some(done) = std::mem::replace(&mut open, Open::read(id, &row, next)?)
+        if last.replace(id) != Some(id)
+            && let Some(done) = std::mem::replace(&mut open, Open::read(&row, next)?)
         {
             next.apply_entry(done.close()?)?;
         }
         if let Some(open) = &mut open {
-            open.add(&row, &mut shared)?;
+            open.add(&row, shared)?;
         }
     }
     if let Some(done) = open {
         next.apply_entry(done.close()?)?;
     }
-    Ok(())
+    Ok(last)
 }
 
 /// An entry of which rows are still to come.
 struct Open {
-    id: i64,
     address: Address,
     version: u64,
     changed_at: UnixTime,
@@ -87,7 +107,7 @@ type Rank = Reverse<(i64, UnixTime, UnixTime, i64)>;
 
 impl Open {
     /// None for what is left of a domain that was removed: its history.
-    fn read(id: i64, row: &SqliteRow, published: &Published) -> Result<Option<Open>, Error> {
+    fn read(row: &SqliteRow, published: &Published) -> Result<Option<Open>, Error> {
         let text: &str = row.try_get(1)?;
         let address = match published.domain_of(text) {
             Some(domain) => Address::parse_within(&domain.name, text)?,
@@ -97,7 +117,6 @@ impl Open {
         let spelled: &str = row.try_get(4)?;
         let (cert_form, records) = records::decode(row.try_get(5)?)?;
         Ok(Some(Open {
-            id,
             address,
             version: unsigned(row, 2)?,
             changed_at: row.try_get(3)?,

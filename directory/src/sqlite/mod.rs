@@ -37,8 +37,8 @@ const ROWS: usize = 500;
 /// Pages of the log (WAL) at which a commit moves them into the database itself, with two waits for the disk. Upkeep does
 /// so long before, while nobody waits ([`Sqlite3::checkpoint`]); this is for programs without upkeep.
 const WAL_PAGES: u32 = 16_384;
-/// Rows that SQLite's thread may read ahead of a follower: some megabytes, while all are read.
-const ROWS_AHEAD: usize = 4_096;
+/// Rows that SQLite's thread may read ahead of a follower: about a megabyte.
+const ROWS_AHEAD: usize = 1_024;
 /// How long a writer waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(30);
 
