@@ -23,7 +23,6 @@ kresd            knot-resolver
 named            bind9
 nsd              nsd
 knotd            knot
-named            bind9
 named-checkconf  bind9-utils
 dnssec-signzone  bind9-utils
 dnssec-keygen    bind9-utils
