@@ -99,6 +99,7 @@ fn withdraw_target(text: &str) -> Result<WithdrawTarget, Error> {
 }
 
 /// What a command changes.
+#[expect(clippy::large_enum_variant, reason = "there is one for each run of a command")]
 pub(crate) enum Target {
     /// The data folder.
     Store(Store),
