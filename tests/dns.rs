@@ -52,8 +52,12 @@ fn dig_over_udp_tcp_and_with_signatures() {
     assert!(fallback.contains("ANSWER: 1"), "{fallback}");
     assert_eq!(server.smimea(&name), [alice.der.clone()]);
 
-    // An EC certificate fits.
-    let udp = server.dig(&["+notcp", "+ignore", &owner("bob", "example.org"), "SMIMEA"]);
+    // An EC certificate fits, for a source that a server cookie has verified (RFC 8162 section 9.1, RFC 7873).
+    let bob_name = owner("bob", "example.org");
+    let udp = server.dig(&["+notcp", "+ignore", "+cookie=0123456789abcdef", &bob_name, "SMIMEA"]);
+    assert!(udp.contains("flags: qr aa tc"), "{udp}");
+    let cookie = udp.lines().find_map(|line| line.strip_prefix("; COOKIE: ")?.split(' ').next()).unwrap();
+    let udp = server.dig(&["+notcp", "+ignore", &format!("+cookie={cookie}"), &bob_name, "SMIMEA"]);
     assert!(udp.contains("flags: qr aa"), "{udp}");
     assert!(udp.contains("ANSWER: 1"), "{udp}");
     assert!(!udp.contains("RRSIG"), "not asked for: {udp}");
@@ -421,7 +425,8 @@ fn malformed_packets_leave_the_server_alive() {
     socket.send_to(&good, server.dns).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (length, _) = socket.recv_from(&mut buffer).unwrap();
-    assert!(length > 12 && buffer[3] & 0x0f == 0 && buffer[7] == 1, "{:02x?}", &buffer[..12]);
+    // No cookie: told to come over TCP.
+    assert!(length > 12 && buffer[3] & 0x0f == 0 && buffer[2] & 2 != 0, "{:02x?}", &buffer[..12]);
 }
 
 #[test]

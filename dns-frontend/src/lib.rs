@@ -1,13 +1,14 @@
 //! Answers DNS from the published set.
 //!
-//! A message takes one way, whatever brings it: a worker reads it ([`udp`], [`stream`]), pins the newest zones
-//! ([`view`]), has the memory of a whole batch fetched ([`mod@warm`]) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
+//! A message takes one way, whatever brings it: a worker reads it ([`udp`]; [`stream`] for TCP and TLS, with its places
+//! in [`seats`]; [`quic`], [`doh`]), pins the newest zones ([`view`]), has the memory of a whole batch fetched
+//! ([`warm`](mod@warm)) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
 //! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. What a source may get is said by the
 //! [`policy`]: server cookies ([`cookie`]) tell real sources from forged ones, whose responses are limited ([`rate`]).
 //! [`frontend`] binds the sockets, starts the workers and stops them; [`counters`] counts, [`query_log`] logs a sample.
 //!
-//! Transfers and further transports join here: they bring octets to the same [`answer()`].
+//! Transfers join here: they bring octets to the same [`answer()`].
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
 
