@@ -173,7 +173,7 @@ impl Follower {
         let meta = sqlite::meta(&mut transaction).await?;
         if meta.revision != old.revision() {
             let mut next = Published::clone(&old);
-            pull(&self.store, &mut transaction, &mut next, old.revision()).await?;
+            pull(&self.store, &mut transaction, &mut next, old.revision(), meta.zones_revision).await?;
             next.stamp(meta.version, meta.changed_at, meta.revision);
             self.shared.published.store(Arc::new(next));
             self.changed.send_replace(meta.version);
@@ -189,6 +189,7 @@ async fn pull(
     transaction: &mut Transaction<'_, Sqlite>,
     next: &mut Published,
     since: u64,
+    zones_revision: u64,
 ) -> Result<(), Error> {
     for row in sqlite::changed_domains(transaction, since).await? {
         match row.removed {
@@ -196,14 +197,16 @@ async fn pull(
             false => next.apply_domain(changed_domain(store, row)?)?,
         }
     }
-    for (domain, row) in sqlite::zone::changed_rrsets(transaction, since).await? {
-        next.apply_rrset(domain, &row.owner, row.rtype, row.signed)?;
+    if zones_revision > since {
+        for (domain, row) in sqlite::zone::changed_rrsets(transaction, since).await? {
+            next.apply_rrset(domain, &row.owner, row.rtype, row.signed)?;
+        }
+        sqlite::zone::changed_links(transaction, since, |domain, link| {
+            next.apply_link(domain, link.hash, link.signed);
+            Ok(())
+        })
+        .await?;
     }
-    sqlite::zone::changed_links(transaction, since, |domain, link| {
-        next.apply_link(domain, link.hash, link.signed);
-        Ok(())
-    })
-    .await?;
     sqlite::following::changed_entries(transaction, since, next).await
 }
 

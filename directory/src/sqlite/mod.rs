@@ -98,6 +98,8 @@ pub(crate) struct Meta {
     /// When the newest publication was made; 0 when there is none.
     pub(crate) changed_at: UnixTime,
     pub(crate) revision: u64,
+    /// The newest revision of a record or a link that no entry owns; most publications touch none.
+    pub(crate) zones_revision: u64,
     pub(crate) next_id: i64,
 }
 
@@ -106,11 +108,14 @@ pub(crate) async fn data_version(connection: &mut SqliteConnection) -> Result<i6
 }
 
 pub(crate) async fn meta(connection: &mut SqliteConnection) -> Result<Meta, Error> {
-    let row = sqlx::query("SELECT version, changed_at, revision, next_id FROM meta").fetch_one(connection).await?;
+    let sql = "SELECT version, changed_at, revision, next_id, \
+         max((SELECT coalesce(max(revision), 0) FROM rrset), (SELECT coalesce(max(revision), 0) FROM link)) FROM meta";
+    let row = sqlx::query(sql).fetch_one(connection).await?;
     Ok(Meta {
         version: unsigned(&row, 0)?,
         changed_at: row.try_get(1)?,
         revision: unsigned(&row, 2)?,
+        zones_revision: unsigned(&row, 4)?,
         next_id: row.try_get(3)?,
     })
 }
