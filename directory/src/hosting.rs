@@ -182,7 +182,8 @@ impl Store {
     }
 
     /// Hosts a domain no longer: nothing of it is visible from now on. Its certificates count as withdrawn; history and log
-    /// stay, and so does the zone's key, for the case that the domain comes back.
+    /// stay, and so does the zone's key, for the case that the domain comes back. Tokens are for it no longer; those that were
+    /// for nothing else are revoked.
     pub async fn remove_domain(&self, name: &DomainName, authority: &Authority, now: UnixTime) -> Result<(), Error> {
         administer(authority, "remove domains")?;
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -194,6 +195,7 @@ impl Store {
         batch.record(&Address::domain_authority(name), Action::DomainRemoved, &[], None)?;
         let revision = sqlite::signed(batch.revision + 1)?;
         sqlite::zone::remove(&mut transaction, id, now, revision).await?;
+        sqlite::token::leave(&mut transaction, name, now).await?;
         for parent in self.above(&mut transaction, name, &apex).await? {
             self.load_domains(&mut transaction, &mut batch, BTreeSet::from([parent.clone()])).await?;
             self.fill(&mut transaction, &mut batch, &parent).await?;

@@ -231,8 +231,15 @@ impl Published {
     }
 
     /// Applies a change of a domain's apex. O(log n); the set this one was cloned from stays as it is.
+    ///
+    /// Who looks rarely sees only the last of several changes. A domain with another apex or another key was removed and
+    /// hosted anew meanwhile: nothing of its former life is left, and all there is of the new one follows.
     pub(crate) fn apply_domain(&mut self, changed: ChangedDomain) -> Result<(), Error> {
         let apex = changed.domain.apex.clone();
+        let known = self.apexes.get(&changed.domain.id).and_then(|old| self.zones.get(old));
+        if known.is_some_and(|zone| *zone.apex() != apex || zone.key().dnskey() != changed.key.dnskey()) {
+            self.remove_domain(&changed.domain.name);
+        }
         let zone = self.zones.entry(apex.clone()).or_insert_with(|| Zone::new(apex.clone(), changed.key));
         for rrset in changed.apex_rrsets {
             zone.set(&apex, rrset)?;

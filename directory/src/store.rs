@@ -402,14 +402,16 @@ impl Store {
     /// The key of a zone that is hosted: the one that its DNSKEY record shows, and no other.
     pub(crate) fn key(&self, row: &DomainRow) -> Result<Arc<ZoneKey>, Error> {
         let apex = &row.settings.apex(&row.name);
+        let dnskey = row.apex.iter().find(|signed| signed.rrset.rtype == RecordType::DNSKEY);
+        let shown = |key: &ZoneKey| dnskey.is_some_and(|signed| signed.rrset.rdata().contains(&key.dnskey()));
         // A poisoned lock only means that another thread died while looking; the map stays usable.
         let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = known.get(apex) {
+        // One that is not shown is of a former life: the domain was removed and came back with another.
+        if let Some(key) = known.get(apex).filter(|key| shown(key)) {
             return Ok(key.clone());
         }
         let key = Arc::new(keys::load_existing(&self.data, apex)?);
-        let dnskey = row.apex.iter().find(|signed| signed.rrset.rtype == RecordType::DNSKEY);
-        if !dnskey.is_some_and(|signed| signed.rrset.rdata().contains(&key.dnskey())) {
+        if !shown(&key) {
             let reason = "its file holds another key than the zone is signed with".into();
             return Err(Error::ZoneKey { apex: apex.to_string(), reason });
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certdir_directory::{
-    Authority, Denial, Error, Follower, Hosting, PublishOptions, Published, Settings, Store, WithdrawTarget,
+    Authority, Denial, Error, Follower, Hosting, PublishOptions, Published, Role, Settings, Store, WithdrawTarget,
 };
 use certdir_zones::denial::{Hash, node_types, nsec3_hash, type_bitmap};
 use certdir_zones::{Name, RecordType, Zone, verify};
@@ -462,4 +462,109 @@ async fn after_random_changes_the_chain_is_whole() {
     let fresh = Store::open(world.folder.path()).await.unwrap();
     let (_, reader) = Follower::start(&fresh, clock(&world.now)).await.unwrap();
     is_sound(zone(&reader.published().unwrap(), "example.org"), now);
+}
+
+/// A follower that was busy sees a removed domain come back as one change: nothing of its former life is left, whatever the
+/// new one is.
+#[tokio::test]
+async fn a_domain_that_went_and_came_between_two_looks_is_the_new_one() {
+    let smimecert = || Settings::for_domain(&domain("example.org"));
+    let lives = [
+        ("mail", mail("example.org", Denial::Chain), RECORDS, "example.org"),
+        ("smimecert", smimecert(), "", "_smimecert.example.org"),
+    ];
+    for (old, new) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
+        for new_key in [false, true] {
+            let ((_, settings, records, old_apex), (_, new_settings, _, new_apex)) = (&lives[old], &lives[new]);
+            let mut world = World::new().await;
+            host(&world, "example.org", settings.clone(), records).await.unwrap();
+            world.publish(world.person("a@example.org", T0 - DAY)).await;
+            world.publish(world.person("b@example.org", T0 - DAY)).await;
+            world.published().await;
+            world.store.remove_domain(&domain("example.org"), &Authority::Operator, T0).await.unwrap();
+            let key = world.folder.path().join(format!("keys/{old_apex}.pem"));
+            let old_key = std::fs::read(&key).unwrap();
+            if new_key {
+                std::fs::remove_file(&key).unwrap();
+            }
+            host(&world, "example.org", new_settings.clone(), "").await.unwrap();
+            world.publish(world.person("b@example.org", T0)).await;
+            let check = |published: Arc<Published>, now: i64| {
+                let context = format!("{} to {}, new key: {new_key}", lives[old].0, lives[new].0);
+                let zones = lives.iter().filter(|life| published.zone(&name(life.3)).is_some()).count();
+                assert_eq!(zones, 1, "{context}");
+                is_sound(zone(&published, new_apex), now);
+                assert_eq!(published.len(), 1, "{context}");
+                assert!(published.entry(&address("a@example.org")).is_none(), "{context}");
+                zone(&published, new_apex).len()
+            };
+            let followed = check(world.published().await, T0);
+            let (_, fresh) = Follower::start(&world.store, clock(&world.now)).await.unwrap();
+            assert_eq!(followed, check(fresh.published().unwrap(), T0));
+            if old == new {
+                assert_eq!(std::fs::read(&key).unwrap() != old_key, new_key);
+            }
+            // Upkeep signs with the new key, too.
+            let later = T0 + 2 * DAY;
+            world.set_now(later);
+            while world.store.keep_up(later).await.unwrap() {}
+            world.publish(world.person("c@example.org", T0)).await;
+            let published = world.published().await;
+            is_sound(zone(&published, new_apex), later);
+            let again = Store::open(world.folder.path()).await.unwrap();
+            Follower::start(&again, clock(&world.now)).await.unwrap();
+        }
+    }
+}
+
+/// A key that is known to be stolen is taken back by its certificate's digest: a domain that is gone does not stop that.
+#[tokio::test]
+async fn a_digest_is_withdrawn_where_its_domains_are_still_hosted() {
+    let mut world = World::with_domain("example.org").await;
+    world.add_domain("example.net").await;
+    let both = ["a@example.org", "b@example.net"];
+    let shared = world.issue(crate::world::Wanted { addresses: &both, ..Default::default() });
+    world.publish(shared).await;
+    world.publish(world.person("a@example.org", T0)).await;
+    world.store.remove_domain(&domain("example.org"), &Authority::Operator, T0).await.unwrap();
+    let history = world.store.history(&address("a@example.org"), &Authority::Operator).await.unwrap();
+    assert!(history.iter().any(|row| row.state == certdir_directory::State::Superseded), "{history:?}");
+    let sha256 = world.published().await.entry(&address("b@example.net")).unwrap().certificates[0].sha256;
+    let target = WithdrawTarget::Certificate(sha256);
+    let report = world.store.withdraw(target, None, &Authority::Operator, T0).await.unwrap();
+    assert_eq!(report.items.len(), 1);
+    assert!(world.visible("b@example.net").await.is_empty());
+}
+
+/// Who had a domain may not publish for it when somebody else has it.
+#[tokio::test]
+async fn tokens_end_with_their_domain() {
+    let world = World::with_domain("example.org").await;
+    world.add_domain("example.net").await;
+    let (org, net) = (domain("example.org"), domain("example.net"));
+    let mut texts = Vec::new();
+    for (role, domains) in [
+        (Role::Publisher, vec![org.clone()]),
+        (Role::Reader, vec![org.clone()]),
+        (Role::Publisher, vec![net.clone(), org.clone()]),
+        (Role::Admin, vec![org.clone()]),
+        (Role::Reader, vec![net.clone()]),
+    ] {
+        texts.push(world.store.add_token("x", role, &domains, &Authority::Operator, T0).await.unwrap());
+    }
+    world.store.remove_domain(&org, &Authority::Operator, T0).await.unwrap();
+    world.add_domain("example.org").await;
+    let mut bearers = Vec::new();
+    for (_, text) in &texts {
+        bearers.push(world.store.authenticate(text).await.ok());
+    }
+    let valid: Vec<bool> = bearers.iter().map(Option::is_some).collect();
+    assert_eq!(valid, [false, false, true, true, true]);
+    let both = bearers[2].as_ref().unwrap();
+    assert!(both.may_publish(&net) && !both.may_publish(&org));
+    assert!(bearers[3].as_ref().unwrap().may_administer());
+    assert!(bearers[4].as_ref().unwrap().may_read(&net));
+    let listed = world.store.tokens(&Authority::Operator).await.unwrap();
+    let first = listed.iter().find(|row| row.id == texts[0].0.id).unwrap();
+    assert_eq!((first.revoked_at, first.domains.clone()), (Some(T0), vec!["example.org".to_string()]));
 }

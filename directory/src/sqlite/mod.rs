@@ -317,12 +317,13 @@ pub(crate) async fn aliases(connection: &mut SqliteConnection, certificates: &[i
     Ok(found)
 }
 
-/// The mailboxes a certificate was ever taken for.
+/// The mailboxes of hosted domains that a certificate was ever taken for.
 pub(crate) async fn mailboxes_of(connection: &mut SqliteConnection, sha256: &[u8; 32]) -> Result<Vec<Address>, Error> {
     addresses(
         sqlx::query(
             "SELECT e.address FROM certificate c JOIN binding b ON b.certificate_id = c.id \
-             JOIN entry e ON e.id = b.entry_id WHERE c.sha256 = ? ORDER BY e.id",
+             JOIN entry e ON e.id = b.entry_id JOIN domain d ON d.id = e.domain_id \
+             WHERE c.sha256 = ? AND d.removed_at IS NULL ORDER BY e.id",
         )
         .bind(sha256.to_vec())
         .fetch_all(connection)

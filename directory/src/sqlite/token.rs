@@ -59,6 +59,28 @@ pub(crate) async fn revoke(connection: &mut SqliteConnection, id: &str, now: Uni
     Ok(done.rows_affected() > 0)
 }
 
+/// Takes a domain that is hosted no longer out of all tokens, and revokes those that are left with none: who has it hosted
+/// again later may be somebody else.
+pub(crate) async fn leave(connection: &mut SqliteConnection, domain: &DomainName, now: UnixTime) -> Result<(), Error> {
+    for mut token in all(connection).await?.into_iter().filter(|token| token.revoked_at.is_none()) {
+        let before = token.domains.len();
+        token.domains.retain(|name| name != domain.as_str());
+        match (before == token.domains.len(), token.domains.is_empty() && token.role != Role::Admin) {
+            (true, _) => {}
+            // What it was for stays in the list of tokens.
+            (false, true) => drop(revoke(connection, &token.id, now).await?),
+            (false, false) => {
+                sqlx::query("UPDATE token SET domains = ? WHERE id = ?")
+                    .bind(token.domains.join("\n"))
+                    .bind(&token.id)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn token(row: &SqliteRow) -> Result<TokenRow, Error> {
     let role: &str = row.try_get(2)?;
     let domains: &str = row.try_get(3)?;

@@ -376,7 +376,8 @@ pub(crate) async fn remove(
             false,
         ),
         (
-            "UPDATE rrset SET records = NULL, inception = NULL, refresh_at = NULL, revision = ?1 WHERE domain_id = ?2",
+            "UPDATE rrset SET records = NULL, inception = NULL, refresh_at = NULL, revision = ?1 \
+          WHERE domain_id = ?2 AND records IS NOT NULL",
             false,
         ),
         ("UPDATE domain SET removed_at = ?1 WHERE id = ?2", true),
