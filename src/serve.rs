@@ -8,6 +8,7 @@ use certdir_directory::{Allowance, Clock, Follower, Store};
 use certdir_dns::Frontend as Dns;
 use certdir_http::Frontend as Http;
 use certdir_ldap::Frontend as Ldap;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,11 +24,29 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// The pause after upkeep failed; the store said why.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(10);
 
+/// Open files that suffice for the connections of all front ends with their default limits.
+const OPEN_FILES: u64 = 8_192;
+
 /// Runs the directory.
 pub(crate) async fn serve(everywhere: &Everywhere, listen: Listen) -> Result<Exit, Error> {
+    allow_open_files();
     let store = Store::open(&everywhere.data).await?;
     let frontends = Frontends::bind(&listen, &everywhere.data)?;
     frontends.run(store, &listen, Output { json: everywhere.json }, |_| Ok(())).await
+}
+
+/// Raises the limit of open files as far as this user may: the usual 1,024 are fewer than the connections that the front
+/// ends take together.
+fn allow_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most));
+    match raised {
+        Ok(most) if most >= OPEN_FILES => {}
+        Ok(most) => tracing::warn!(
+            "only {most} open files are allowed (ulimit -Hn); {OPEN_FILES} are enough for every connection"
+        ),
+        Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
+    }
 }
 
 /// Every front end, its sockets bound.
