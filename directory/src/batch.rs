@@ -12,7 +12,7 @@ use certdir_zones::rrset::MAX_RRSET;
 use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey, cert_owner};
 use data_encoding::HEXLOWER;
 
-use crate::chain::{self, Change, Link, Signing};
+use crate::chain::{Change, Link};
 use crate::domain::Hosting;
 use crate::error::Error;
 use crate::given::{Blocks, ZoneRow};
@@ -23,9 +23,6 @@ use crate::published::Version;
 use crate::records::{self, Term};
 use crate::report::{Item, Outcome, Refusal};
 use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
-
-/// Seconds after which upkeep of a mailbox that failed is tried again.
-const UPKEEP_RETRY: i64 = 600;
 
 /// The rows of one transaction.
 pub(crate) struct Batch {
@@ -77,9 +74,9 @@ pub(crate) struct Loaded {
     pub(crate) row: EntryRow,
     pub(crate) dirty: bool,
     /// Its signatures are to be made anew, whether it changes or not.
-    renew: bool,
+    pub(crate) renew: bool,
     /// The RRsets it had before.
-    before: Vec<(Name, RecordType)>,
+    pub(crate) before: Vec<(Name, RecordType)>,
 }
 
 impl Loaded {
@@ -238,6 +235,8 @@ impl Batch {
             self.next_id += 1;
         }
         let bindings = &mut loaded.row.bindings;
+        // Nobody took it back, its domain was not hosted for a while: now it is new.
+        bindings.retain(|b| b.certificate.sha256 != certificate.sha256 || !b.went_with_domain());
         let restored = bindings.iter().map(|b| b.restored).max().unwrap_or(0) + 1;
         match bindings.iter_mut().find(|b| b.certificate.sha256 == certificate.sha256) {
             Some(known) => {
@@ -392,46 +391,6 @@ impl Batch {
         all
     }
 
-    /// Upkeep of one mailbox: certificates begin and end, signatures are renewed.
-    pub(crate) fn keep_up(&mut self, mailbox: &Address) -> Result<(), Error> {
-        let now = self.now;
-        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
-        loaded.renew = records::is_due(now, loaded.row.refresh_at, loaded.row.inception);
-        let before = loaded.clone();
-        let (version, logged) = (self.version, self.publications.len());
-        let Err(error) = self.settle(mailbox, &[]) else { return Ok(()) };
-        // One mailbox must not keep all others from being kept up: it stays as it is, and is tried again later.
-        tracing::error!(code = error.code(), %mailbox, "upkeep: {error}");
-        self.version = version;
-        self.publications.truncate(logged);
-        let mut row = before.row;
-        row.due_at = row.due_at.map(|at| at.max(now + UPKEEP_RETRY));
-        row.refresh_at = row.refresh_at.map(|at| at.max(now + UPKEEP_RETRY));
-        row.inception = row.inception.map(|at| at.min(now));
-        self.entries.insert(mailbox.clone(), Loaded { row, dirty: true, renew: false, before: before.before });
-        Ok(())
-    }
-
-    /// Renews signatures of what zones hold beside their entries.
-    pub(crate) fn renew(&mut self, rrsets: Vec<(i64, ZoneRow)>, links: Vec<(i64, Link)>) -> Result<(), Error> {
-        let now = self.now;
-        for hosted in self.domains.values_mut() {
-            let (id, apex, ttl) = (hosted.row.id, hosted.apex(), hosted.row.settings.denial_ttl());
-            for (spread, (_, row)) in (id..).zip(rrsets.iter().filter(|(of, _)| *of == id)) {
-                let mut row = row.clone();
-                row.sign(&hosted.key, &apex, now, spread)?;
-                hosted.rrsets.push(row);
-            }
-            for (_, link) in links.iter().filter(|(of, _)| *of == id) {
-                let mut link = link.clone();
-                chain::renew(&mut link, &Signing { apex: &apex, key: &hosted.key, ttl, now })?;
-                hosted.links.push(link);
-            }
-            hosted.dirty |= !hosted.rrsets.is_empty() || !hosted.links.is_empty();
-        }
-        Ok(())
-    }
-
     /// Makes the records of a mailbox anew, because where they have a place has changed.
     pub(crate) fn make_anew(&mut self, mailbox: &Address) -> Result<(), Error> {
         if let Some(loaded) = self.entries.get_mut(mailbox) {
@@ -442,7 +401,7 @@ impl Batch {
 
     /// Settles a mailbox's certificates, signs its records anew when what is visible changed, and logs what began or ended by
     /// itself. `subjects` are the certificates whose own change the caller logs.
-    fn settle(&mut self, mailbox: &Address, subjects: &[[u8; 32]]) -> Result<(), Error> {
+    pub(crate) fn settle(&mut self, mailbox: &Address, subjects: &[[u8; 32]]) -> Result<(), Error> {
         let now = self.now;
         let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
         let row = &mut loaded.row;

@@ -172,8 +172,11 @@ impl Follower {
         let mut transaction = self.connection.begin().await?;
         let meta = sqlite::meta(&mut transaction).await?;
         if meta.revision != old.revision() {
-            let mut next = Published::clone(&old);
-            pull(&self.store, &mut transaction, &mut next, old.revision(), meta.zones_revision).await?;
+            // Of a set that is older than what was purged nobody knows any more what has gone since.
+            let anew = old.revision() < meta.purged;
+            let mut next = if anew { Published::empty() } else { Published::clone(&old) };
+            let since = next.revision();
+            pull(&self.store, &mut transaction, &mut next, since, meta.zones_revision).await?;
             next.stamp(meta.version, meta.changed_at, meta.revision);
             self.shared.published.store(Arc::new(next));
             self.changed.send_replace(meta.version);

@@ -3,7 +3,7 @@
 //! *Writing.* A [`Store`] ([`store`]) takes certificates in one transaction for each acknowledged batch: [`intake`] says
 //! what a certificate may be published for, [`batch`] works on the [`rows`] in memory, [`lifecycle`] decides which
 //! certificate is current, [`records`] makes and signs what DNS shows, [`given`] is what a zone holds beside
-//! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`log`] numbers what happened, [`sqlite`] writes
+//! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`upkeep`] renews, [`log`] numbers what happened, [`sqlite`] writes
 //! it all, and [`report`] tells the publisher; [`shown`] is what
 //! people look up. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
@@ -37,6 +37,7 @@ mod rows;
 pub mod shown;
 mod sqlite;
 pub mod store;
+mod upkeep;
 
 pub use allowance::Allowance;
 pub use authority::{Authority, Role, TokenRow};

@@ -73,7 +73,8 @@ fn current_purposes(binding: &Binding, all: &[Binding], now: UnixTime) -> Purpos
         .filter(|purpose| {
             all.iter()
                 .filter(|other| other.purposes.has(*purpose) && other.slot == binding.slot)
-                .filter(|other| other.certificate.not_before <= now)
+                // Hosted again, a domain begins anew: what went with it stands in nobody's way.
+                .filter(|other| other.certificate.not_before <= now && !other.went_with_domain())
                 .max_by_key(|other| rank(other))
                 .is_some_and(|top| top.certificate.id == binding.certificate.id)
         })
@@ -91,6 +92,7 @@ pub(crate) fn rank(binding: &Binding) -> (u32, UnixTime, UnixTime, i64) {
 /// is issued after it.
 pub(crate) fn inherited(bindings: &[Binding], slot: &str, not_before: UnixTime) -> u32 {
     let older = bindings.iter().filter(|b| b.slot == slot && b.certificate.not_before <= not_before);
+    let older = older.filter(|b| !b.went_with_domain());
     older.map(|b| b.restored).max().unwrap_or(0)
 }
 

@@ -73,6 +73,16 @@ pub(crate) struct Binding {
     pub(crate) reason: Option<String>,
 }
 
+/// The reason why the certificates of a domain that is hosted no longer are withdrawn.
+pub(crate) const DOMAIN_REMOVED: &str = "the domain was removed";
+
+impl Binding {
+    /// Whether it was withdrawn, current or superseded, only because its domain was hosted no longer.
+    pub(crate) fn went_with_domain(&self) -> bool {
+        self.state == State::Withdrawn && self.reason.as_deref() == Some(DOMAIN_REMOVED)
+    }
+}
+
 /// Where a certificate stands in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

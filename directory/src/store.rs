@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 use crate::authority::{self, Authority, Role, TokenRow};
 use crate::batch::{Batch, Hosted, Loaded, item, refused};
-use crate::chain::{self, Change, Link, Signing, Weave};
+use crate::chain::{self, Change, Signing, Weave};
 use crate::domain::{Denial, Hosting};
 use crate::error::Error;
-use crate::given::{Blocks, ZoneRow};
+use crate::given::Blocks;
 use crate::intake::{Candidate, PublishOptions, Submission};
 use crate::keys;
 use crate::log::Publication;
@@ -48,43 +48,8 @@ pub enum WithdrawTarget {
     Certificate([u8; 32]),
 }
 
-/// Mailboxes in one transaction of upkeep: short, so that publishers hardly wait.
-const UPKEEP_BATCH: u32 = 250;
 /// The most mailboxes in one transaction: it holds the write lock for about a second.
 const MAX_MAILBOXES: usize = 5_000;
-/// What upkeep has to do, at most [`UPKEEP_BATCH`] of each kind.
-struct Due {
-    mailboxes: Vec<Address>,
-    domains: Vec<DomainName>,
-    rrsets: Vec<(i64, ZoneRow)>,
-    links: Vec<(i64, Link)>,
-}
-
-impl Due {
-    async fn read(connection: &mut SqliteConnection, now: UnixTime) -> Result<Due, Error> {
-        Ok(Due {
-            mailboxes: sqlite::due(connection, now, UPKEEP_BATCH).await?,
-            domains: sqlite::due_domains(connection, now, UPKEEP_BATCH).await?,
-            rrsets: sqlite::zone::due_rrsets(connection, now, UPKEEP_BATCH).await?,
-            links: sqlite::zone::due_links(connection, now, UPKEEP_BATCH).await?,
-        })
-    }
-
-    fn lengths(&self) -> [usize; 4] {
-        [self.mailboxes.len(), self.domains.len(), self.rrsets.len(), self.links.len()]
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lengths().iter().all(|length| *length == 0)
-    }
-
-    /// Whether a query was full, or nearly: duplicates are left out.
-    fn is_much(&self) -> bool {
-        let full = usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX);
-        self.lengths().iter().any(|length| *length >= full / 2)
-    }
-}
-
 /// The longest reason for a withdrawal and name of a token, in octets.
 const MAX_NOTE: usize = 500;
 /// The database's file in the data folder.
@@ -225,47 +190,6 @@ impl Store {
         let version = batch.version;
         self.commit(transaction, batch).await?;
         Ok(Report { version, dry_run: false, items })
-    }
-
-    /// One step of upkeep: certificates that begin or end, signatures to be made anew. Returns whether more is waiting.
-    pub async fn keep_up(&self, now: UnixTime) -> Result<bool, Error> {
-        // Look before taking the write lock: nearly always there is nothing to do.
-        if Due::read(&mut *self.database.readers.acquire().await?, now).await?.is_empty() {
-            self.database.checkpoint().await?;
-            return Ok(false);
-        }
-        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let due = Due::read(&mut transaction, now).await?;
-        let mut domains: BTreeSet<DomainName> = due.mailboxes.iter().map(|mailbox| mailbox.domain().clone()).collect();
-        domains.extend(due.domains.iter().cloned());
-        let zones = due.rrsets.iter().map(|(id, _)| *id).chain(due.links.iter().map(|(id, _)| *id)).collect();
-        domains.extend(sqlite::zone::domain_names(&mut transaction, &zones).await?);
-        let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
-        self.load_entries(&mut transaction, &mut batch, due.mailboxes.iter().cloned().collect()).await?;
-        let more = due.is_much();
-        for mailbox in &due.mailboxes {
-            batch.keep_up(mailbox)?;
-        }
-        batch.renew(due.rrsets, due.links)?;
-        self.commit(transaction, batch).await?;
-        Ok(more)
-    }
-
-    /// One step of upkeep of certificates only: those that begin or end. Returns whether more is waiting.
-    pub async fn begin_and_end(&self, now: UnixTime) -> Result<bool, Error> {
-        if sqlite::due_certificates(&mut *self.database.readers.acquire().await?, now, 1).await?.is_empty() {
-            return Ok(false);
-        }
-        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let due = sqlite::due_certificates(&mut transaction, now, UPKEEP_BATCH).await?;
-        let domains = due.iter().map(|mailbox| mailbox.domain().clone()).collect();
-        let mut batch = self.load(&mut transaction, domains, "upkeep".into(), now).await?;
-        self.load_entries(&mut transaction, &mut batch, due.iter().cloned().collect()).await?;
-        for mailbox in &due {
-            batch.keep_up(mailbox)?;
-        }
-        self.commit(transaction, batch).await?;
-        Ok(due.len() >= usize::try_from(UPKEEP_BATCH).unwrap_or(usize::MAX))
     }
 
     /// Every certificate a mailbox ever had, newest first.

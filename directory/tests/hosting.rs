@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certdir_directory::{
-    Authority, Denial, Error, Follower, Hosting, PublishOptions, Published, Role, Settings, Store, WithdrawTarget,
+    Authority, Denial, Error, Follower, HistoryRow, Hosting, Outcome, PublishOptions, Published, Role, Settings, State,
+    Store, WithdrawTarget,
 };
 use certdir_zones::denial::{Hash, node_types, nsec3_hash, type_bitmap};
 use certdir_zones::{Name, RecordType, Zone, verify};
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::world::{DAY, T0, World, address, clock, domain};
+use crate::world::{DAY, T0, Wanted, World, address, clock, domain};
 
 const RECORDS: &str = "\
 $TTL 600
@@ -523,17 +526,24 @@ async fn a_digest_is_withdrawn_where_its_domains_are_still_hosted() {
     let mut world = World::with_domain("example.org").await;
     world.add_domain("example.net").await;
     let both = ["a@example.org", "b@example.net"];
-    let shared = world.issue(crate::world::Wanted { addresses: &both, ..Default::default() });
-    world.publish(shared).await;
-    world.publish(world.person("a@example.org", T0)).await;
-    world.store.remove_domain(&domain("example.org"), &Authority::Operator, T0).await.unwrap();
-    let history = world.store.history(&address("a@example.org"), &Authority::Operator).await.unwrap();
-    assert!(history.iter().any(|row| row.state == certdir_directory::State::Superseded), "{history:?}");
-    let sha256 = world.published().await.entry(&address("b@example.net")).unwrap().certificates[0].sha256;
-    let target = WithdrawTarget::Certificate(sha256);
-    let report = world.store.withdraw(target, None, &Authority::Operator, T0).await.unwrap();
-    assert_eq!(report.items.len(), 1);
-    assert!(world.visible("b@example.net").await.is_empty());
+    let mut digests = Vec::new();
+    for to in [T0 + DAY, T0 + 90 * DAY] {
+        world.publish(world.issue(Wanted { addresses: &both, to, ..Wanted::default() })).await;
+        digests.push(world.published().await.entry(&address(both[1])).unwrap().certificates[0].sha256);
+        world.set_now(to.min(T0 + DAY));
+        world.store.keep_up(world.now()).await.unwrap();
+    }
+    world.publish(world.person(both[0], T0)).await;
+    let states = |rows: Vec<HistoryRow>| rows.iter().map(|row| row.state).collect::<Vec<_>>();
+    let history = world.store.history(&address(both[0]), &Authority::Operator).await.unwrap();
+    assert_eq!(states(history), [State::Current, State::Superseded, State::Expired]);
+    world.store.remove_domain(&domain("example.org"), &Authority::Operator, world.now()).await.unwrap();
+    for sha256 in digests {
+        let target = WithdrawTarget::Certificate(sha256);
+        let report = world.store.withdraw(target, None, &Authority::Operator, world.now()).await.unwrap();
+        assert_eq!(report.items.len(), 1);
+    }
+    assert!(world.visible(both[1]).await.is_empty());
 }
 
 /// Who had a domain may not publish for it when somebody else has it.
@@ -567,4 +577,74 @@ async fn tokens_end_with_their_domain() {
     let listed = world.store.tokens(&Authority::Operator).await.unwrap();
     let first = listed.iter().find(|row| row.id == texts[0].0.id).unwrap();
     assert_eq!((first.revoked_at, first.domains.clone()), (Some(T0), vec!["example.org".to_string()]));
+}
+
+/// What to do when the hosting is to be another: remove, add, publish again. Everybody has the certificate they had, in
+/// whatever order the files are read; what somebody took back stays so.
+#[tokio::test]
+async fn a_domain_that_comes_back_is_published_again_as_it_was() {
+    let mut world = mail_world(Denial::Minimal).await;
+    let (first, second) = (world.person("a@example.org", T0 - 9 * DAY), world.person("a@example.org", T0 - 5 * DAY));
+    let (staged, stolen) = (world.person("b@example.org", T0 + DAY), world.person("c@example.org", T0 - DAY));
+    for der in [&first, &second, &staged, &stolen] {
+        world.publish(der.clone()).await;
+    }
+    let target = WithdrawTarget::Mailbox(address("c@example.org"));
+    world.store.withdraw(target, Some("stolen".into()), &Authority::Operator, T0).await.unwrap();
+    world.store.remove_domain(&domain("example.org"), &Authority::Operator, T0).await.unwrap();
+    world.add_domain("example.org").await;
+    let submissions = [&second, &first, &staged, &stolen]
+        .map(|der| certdir_directory::Submission { der: der.clone(), origin: "folder".into() });
+    let options = PublishOptions::default();
+    let report = world.store.publish(submissions.to_vec(), options, &Authority::Operator, T0).await.unwrap();
+    let outcomes: Vec<Outcome> = report.items.iter().map(|item| item.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Published, Outcome::Superseded, Outcome::Staged, Outcome::Unchanged], "{report:?}");
+    assert_eq!(world.visible("a@example.org").await, [second]);
+    assert!(world.visible("c@example.org").await.is_empty());
+    // Whoever has the domain now is not measured by what was there before.
+    world.store.remove_domain(&domain("example.org"), &Authority::Operator, T0).await.unwrap();
+    world.add_domain("example.org").await;
+    let older = world.person("a@example.org", T0 - 20 * DAY);
+    assert_eq!(world.publish(older.clone()).await.items[0].outcome, Outcome::Published);
+    assert_eq!(world.visible("a@example.org").await, [older]);
+}
+
+/// How many rows only say that something is gone.
+async fn tombstones(world: &World) -> i64 {
+    let options = SqliteConnectOptions::new().filename(world.folder.path().join("certdir.db")).read_only(true);
+    let mut connection = options.connect().await.unwrap();
+    let sql =
+        "SELECT (SELECT count(*) FROM link WHERE records IS NULL) + (SELECT count(*) FROM rrset WHERE records IS NULL)";
+    sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+}
+
+/// Rows that tell followers what is gone are kept for a day and not for ever; a follower that slept longer begins anew.
+#[tokio::test]
+async fn what_is_gone_is_forgotten_and_nobody_goes_on_showing_it() {
+    let mut world = mail_world(Denial::Chain).await;
+    while world.store.keep_up(T0).await.unwrap() {}
+    let records: String = (0..3_000).map(|n| format!("n{n} A 192.0.2.1\n")).collect();
+    world.store.set_records(&domain("example.org"), &records, &Authority::Operator, T0).await.unwrap();
+    let (mut sleeper, sleeping) = Follower::start(&world.store, clock(&world.now)).await.unwrap();
+    assert!(zone(&sleeping.published().unwrap(), "example.org").len() > 3_000);
+    world.store.set_records(&domain("example.org"), "www A 192.0.2.1", &Authority::Operator, T0).await.unwrap();
+    let many = tombstones(&world).await;
+    assert!(many > 6_000, "{many}");
+    for (now, expected) in [(T0 + DAY - 1, many), (T0 + DAY, many), (T0 + 2 * DAY - 1, many), (T0 + 2 * DAY, 0)] {
+        world.set_now(now);
+        while world.store.keep_up(now).await.unwrap() {}
+        assert_eq!(tombstones(&world).await, expected, "{}", now - T0);
+        let published = world.published().await;
+        is_sound(zone(&published, "example.org"), now);
+    }
+    sleeper.catch_up().await.unwrap();
+    let (one, other) = (sleeping.published().unwrap(), world.published().await);
+    is_sound(zone(&one, "example.org"), T0 + 2 * DAY);
+    assert_eq!(zone(&one, "example.org").len(), zone(&other, "example.org").len());
+    // A clock that was set back forgets nothing too early.
+    world.store.set_records(&domain("example.org"), "", &Authority::Operator, T0 + 2 * DAY).await.unwrap();
+    for now in [T0 + DAY, T0 + 2 * DAY - 1] {
+        while world.store.keep_up(now).await.unwrap() {}
+        assert!(tombstones(&world).await > 0);
+    }
 }

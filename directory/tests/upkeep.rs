@@ -178,6 +178,28 @@ async fn a_clock_that_was_ahead_leaves_nothing_behind() {
     assert!(!world.store.keep_up(T0 + DAY).await.unwrap());
 }
 
+/// Who publishes does not wait for the log to be written back: upkeep does that, however often it has something to renew.
+#[tokio::test]
+async fn upkeep_writes_the_log_back_after_it_renewed() {
+    let mut world = World::with_domain("example.org").await;
+    world.publish(world.person("a@example.org", T0 - DAY)).await;
+    while world.store.keep_up(T0).await.unwrap() {}
+    let written = |text: &str| {
+        let database = std::fs::read(world.folder.path().join("certdir.db")).unwrap();
+        database.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    assert!(written("a@example.org"));
+    let now = T0 + SIGNATURE_LIFETIME / 2;
+    world.set_now(now);
+    world.publish(world.person("b@example.org", T0 - DAY)).await;
+    assert!(!written("b@example.org"));
+    let serial = world.store.domain(&crate::world::domain("example.org")).await.unwrap().serial;
+    assert!(!world.store.keep_up(now).await.unwrap());
+    assert_ne!(world.store.domain(&crate::world::domain("example.org")).await.unwrap().serial, serial, "it renewed");
+    assert!(written("b@example.org"));
+    assert_eq!(world.visible("b@example.org").await.len(), 1);
+}
+
 /// After a time in which nothing ran, what has ended is renewed before what is only due.
 #[tokio::test]
 async fn what_has_ended_is_renewed_first() {
@@ -191,6 +213,10 @@ async fn what_has_ended_is_renewed_first() {
     for n in 0..200 {
         world.publish(world.person(&format!("ended{n}@example.org"), T0 - DAY)).await;
     }
+    // New settings make all of them due at once: by that alone, those that came first would be first.
+    let ttl = serde_json::json!({ "ttl": 600 });
+    let name = crate::world::domain("example.org");
+    world.store.change_domain(&name, ttl.as_object().unwrap(), &Authority::Operator, T0 + DAY).await.unwrap();
     let now = T0 + SIGNATURE_LIFETIME + 7_200;
     world.set_now(now);
     // Certificates that end are looked after before anything else; here none do.

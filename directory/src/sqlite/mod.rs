@@ -100,6 +100,8 @@ pub(crate) struct Meta {
     pub(crate) revision: u64,
     /// The newest revision of a record or a link that no entry owns; most publications touch none.
     pub(crate) zones_revision: u64,
+    /// Up to this revision the rows of records and links that are gone are deleted.
+    pub(crate) purged: u64,
     pub(crate) next_id: i64,
 }
 
@@ -109,13 +111,14 @@ pub(crate) async fn data_version(connection: &mut SqliteConnection) -> Result<i6
 
 pub(crate) async fn meta(connection: &mut SqliteConnection) -> Result<Meta, Error> {
     let sql = "SELECT version, changed_at, revision, next_id, \
-         max((SELECT coalesce(max(revision), 0) FROM rrset), (SELECT coalesce(max(revision), 0) FROM link)) FROM meta";
+         max((SELECT coalesce(max(revision), 0) FROM rrset), (SELECT coalesce(max(revision), 0) FROM link)), purged FROM meta";
     let row = sqlx::query(sql).fetch_one(connection).await?;
     Ok(Meta {
         version: unsigned(&row, 0)?,
         changed_at: row.try_get(1)?,
         revision: unsigned(&row, 2)?,
         zones_revision: unsigned(&row, 4)?,
+        purged: unsigned(&row, 5)?,
         next_id: row.try_get(3)?,
     })
 }
@@ -488,8 +491,10 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
                 .push_bind(binding.reason.clone());
         });
         query.push(
-            " ON CONFLICT (entry_id, certificate_id) DO UPDATE SET spellings = excluded.spellings, restored = excluded.restored, \
-             state = excluded.state, visible = excluded.visible, ended_at = excluded.ended_at, reason = excluded.reason",
+            " ON CONFLICT (entry_id, certificate_id) DO UPDATE SET spellings = excluded.spellings, asserted = excluded.asserted, \
+             purposes = excluded.purposes, slot = excluded.slot, restored = excluded.restored, state = excluded.state, \
+             visible = excluded.visible, added_at = excluded.added_at, added_version = excluded.added_version, \
+             ended_at = excluded.ended_at, reason = excluded.reason",
         );
         query.build().execute(&mut *connection).await?;
     }

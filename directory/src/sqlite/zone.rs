@@ -14,6 +14,7 @@ use crate::chain::Link;
 use crate::error::Error;
 use crate::given::{Blocks, ZoneRow};
 use crate::records;
+use crate::rows::DOMAIN_REMOVED;
 
 /// The text of a domain's other records; empty where none were given.
 pub(crate) async fn fragment(connection: &mut SqliteConnection, domain_id: i64) -> Result<String, Error> {
@@ -226,11 +227,12 @@ pub(crate) async fn links_before(
     domain_id: i64,
     hashes: &[Hash],
 ) -> Result<HashMap<Hash, Link>, Error> {
-    let last: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT MAX(hash) FROM link WHERE domain_id = ? AND records IS NOT NULL")
-            .bind(domain_id)
-            .fetch_one(&mut *connection)
-            .await?;
+    let last: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT MAX(hash) FROM link INDEXED BY link_ring WHERE domain_id = ? AND records IS NOT NULL",
+    )
+    .bind(domain_id)
+    .fetch_one(&mut *connection)
+    .await?;
     let Some(last) = last.as_deref().map(hash).transpose()? else { return Ok(HashMap::new()) };
     let mut before: HashMap<Hash, Hash> = HashMap::new();
     for chunk in hashes.chunks(ROWS) {
@@ -239,7 +241,8 @@ pub(crate) async fn links_before(
             values.push_bind(hash.to_vec());
         });
         query.push(
-            ") SELECT hash, (SELECT link.hash FROM link WHERE link.hash < moved.hash AND records IS NOT NULL AND domain_id = ",
+            ") SELECT hash, (SELECT link.hash FROM link INDEXED BY link_ring \
+             WHERE link.hash < moved.hash AND records IS NOT NULL AND domain_id = ",
         );
         query.push_bind(domain_id).push(" ORDER BY link.hash DESC LIMIT 1) FROM moved");
         for row in query.build().fetch_all(&mut *connection).await? {
@@ -283,6 +286,40 @@ pub(crate) async fn save_links(
         query.build().execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// How long the rows of records and links that are gone stay, at least; twice as long at most. Followers look every 20 ms.
+const TOMBSTONES: i64 = 86_400;
+
+/// Whether [`purge`] has something to do.
+pub(crate) async fn has_tombstones(connection: &mut SqliteConnection, now: UnixTime) -> Result<bool, Error> {
+    let sql = "SELECT ?1 < marked_at OR ?1 >= marked_at + ?2 \
+         OR EXISTS (SELECT 1 FROM rrset WHERE records IS NULL AND revision <= purged) \
+         OR EXISTS (SELECT 1 FROM link WHERE records IS NULL AND revision <= purged) FROM meta";
+    Ok(sqlx::query_scalar(sql).bind(now).bind(TOMBSTONES).fetch_one(connection).await?)
+}
+
+/// Deletes rows of records and links that were gone a day ago, at most `limit` of each. Returns whether there may be more.
+pub(crate) async fn purge(connection: &mut SqliteConnection, now: UnixTime, limit: u32) -> Result<bool, Error> {
+    // What was the newest revision a day ago is old now. A clock that was set back only begins another day.
+    sqlx::query(
+        "UPDATE meta SET purged = CASE WHEN ?1 >= marked_at THEN marked ELSE purged END, marked = revision, marked_at = ?1 \
+         WHERE ?1 < marked_at OR ?1 >= marked_at + ?2",
+    )
+    .bind(now)
+    .bind(TOMBSTONES)
+    .execute(&mut *connection)
+    .await?;
+    let mut more = false;
+    for sql in [
+        "DELETE FROM rrset WHERE (domain_id, owner, rtype) IN (SELECT domain_id, owner, rtype FROM rrset \
+         WHERE records IS NULL AND revision <= (SELECT purged FROM meta) LIMIT ?)",
+        "DELETE FROM link WHERE (domain_id, hash) IN (SELECT domain_id, hash FROM link \
+         WHERE records IS NULL AND revision <= (SELECT purged FROM meta) LIMIT ?)",
+    ] {
+        more |= sqlx::query(sql).bind(limit).execute(&mut *connection).await?.rows_affected() >= u64::from(limit);
+    }
+    Ok(more)
 }
 
 /// Takes the whole chain of a zone away.
@@ -364,12 +401,16 @@ pub(crate) async fn remove(
     now: UnixTime,
     revision: i64,
 ) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE binding SET state = 'withdrawn', visible = 0, ended_at = coalesce(ended_at, ?), reason = ? \
+         WHERE state IN ('current', 'staged', 'superseded') AND entry_id IN (SELECT id FROM entry WHERE domain_id = ?)",
+    )
+    .bind(now)
+    .bind(DOMAIN_REMOVED)
+    .bind(domain_id)
+    .execute(&mut *connection)
+    .await?;
     for (sql, times) in [
-        (
-            "UPDATE binding SET state = 'withdrawn', visible = 0, ended_at = ?1, reason = 'the domain was removed' \
-          WHERE state IN ('current', 'staged') AND entry_id IN (SELECT id FROM entry WHERE domain_id = ?2)",
-            true,
-        ),
         (
             "UPDATE entry SET records = x'', inception = NULL, refresh_at = NULL, due_at = NULL, spellings = '', revision = ?1 \
           WHERE domain_id = ?2 AND (inception IS NOT NULL OR due_at IS NOT NULL)",
