@@ -375,8 +375,8 @@ async fn a_large_zone_changes_its_denial() {
     host(&world, "example.org", settings, &records).await.unwrap();
     let der = world.person("p@example.org", T0 - DAY);
     for batch in 0..names / 100 / 2 {
-        let mut options = PublishOptions::default();
-        options.addresses = (0..99).map(|n| address(&format!("p{batch}.{n}@example.org"))).collect();
+        let addresses = (0..99).map(|n| address(&format!("p{batch}.{n}@example.org"))).collect();
+        let options = PublishOptions { addresses, ..PublishOptions::default() };
         world.publish_with(der.clone(), options, &Authority::Operator).await;
     }
     for denial in ["chain", "minimal", "chain"] {
