@@ -100,6 +100,11 @@ impl Scratch {
         Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: 0, sampler: Sampler::default() }
     }
 
+    /// Whether a denial could be signed for this source now: a question that waits for that need not be answered before.
+    pub(crate) fn may_sign(&mut self, source: IpAddr, now: UnixTime) -> bool {
+        self.denials.may_sign(source, now)
+    }
+
     /// How many responses rate limiting dropped since this was asked last.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
@@ -127,6 +132,7 @@ pub fn answer<Z: Zones>(
     let request = parse(message)?;
     let Scratch { policy, name, denials, rates, dropped, sampler } = scratch;
     let &Asker { transport, source, .. } = asker;
+    denials.asked_by(source);
     let (state, cookie) = match (&policy.cookies, request.edns.and_then(|edns| edns.cookie)) {
         (Some(secret), Some(option)) => {
             let (state, cookie) = secret.check(option, source, now);

@@ -345,6 +345,11 @@ impl Sums {
         self.family(PROOFS).first().copied().unwrap_or_default()
     }
 
+    /// Requests whose answer had to wait for a signature.
+    pub fn deferred(&self) -> u64 {
+        self.total(DEFERRED)
+    }
+
     /// Responses that the system did not take.
     pub fn send_failed(&self) -> u64 {
         self.total(SEND_FAILED)

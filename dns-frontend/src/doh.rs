@@ -10,17 +10,16 @@ use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use certdir_directory::Clock;
+use certdir_directory::{Clock, Connections, Place};
 use certdir_zones::RecordType;
 use data_encoding::BASE64URL_NOPAD;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::answer::{Asker, Scratch, Transport, answer};
 use crate::counters::Tally;
 use crate::policy::Policy;
 use crate::request::{HEADER, Octets, Record};
-use crate::stream::{MAX_MESSAGE, MAX_REQUEST, POSTPONED, RETRY, SIGNING};
+use crate::stream::{LONGEST_POSTPONED, LOOK, MAX_MESSAGE, MAX_REQUEST, POSTPONED, POSTPONED_OF_SOURCE, SIGNING};
 use crate::view::Latest;
 
 /// The media type of requests and responses (RFC 8484 section 6).
@@ -36,8 +35,8 @@ pub struct Source(pub IpAddr);
 pub(crate) struct Desks<L> {
     desks: Box<[Mutex<Desk<L>>]>,
     clock: Clock,
-    /// Places for queries that wait for a signature.
-    waiting: Semaphore,
+    /// Places of queries that wait for a signature.
+    postponed: Arc<Connections>,
 }
 
 struct Desk<L> {
@@ -53,7 +52,7 @@ impl<L: Latest> Desks<L> {
             let out = vec![0; MAX_MESSAGE].into_boxed_slice();
             Mutex::new(Desk { latest, scratch: Scratch::new(policy.clone()), out, tally })
         });
-        Desks { desks: desks.collect(), clock, waiting: Semaphore::new(POSTPONED) }
+        Desks { desks: desks.collect(), clock, postponed: Arc::new(Connections::new(POSTPONED, POSTPONED_OF_SOURCE)) }
     }
 
     /// A desk that is free, or else the first one; the wait for it is as short as one answer.
@@ -62,29 +61,34 @@ impl<L: Latest> Desks<L> {
         free.or_else(|| self.desks.first().map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn deferred(&self) {
-        if let Some(desk) = self.free() {
-            desk.tally.deferred();
-        }
-    }
-
-    /// Answers one message; `None` for what gets no answer, and for one that `waits` for a signature.
-    fn answer(&self, asker: &Asker, request: &[u8], waits: bool) -> Result<Option<Vec<u8>>, Later> {
+    /// Answers one message; `None` for what gets no answer. The error is a place to wait in for a signature: `place` if
+    /// there is one; none is taken when it is not `patient`.
+    fn answer(
+        &self,
+        asker: &Asker,
+        request: &[u8],
+        place: Option<Place>,
+        patient: bool,
+    ) -> Result<Option<Vec<u8>>, Place> {
         let Some(mut desk) = self.free() else {
             return Ok(None);
         };
         let Desk { latest, scratch, out, tally } = &mut *desk;
         let finished = answer(latest.load(), request, asker, (self.clock)(), scratch, out);
-        if waits && finished.is_some_and(|finished| finished.later) {
-            return Err(Later);
+        if patient && finished.is_some_and(|finished| finished.later) {
+            let new = place.is_none();
+            let admit = || self.postponed.admit(asker.source).filter(|_| request.len() <= LONGEST_POSTPONED);
+            if let Some(place) = place.or_else(admit) {
+                if new {
+                    tally.deferred();
+                }
+                return Err(place);
+            }
         }
         tally.request(finished);
         Ok(finished.and_then(|finished| out.get(..finished.length)).map(<[u8]>::to_vec))
     }
 }
-
-/// The answer has to wait for a signature.
-struct Later;
 
 /// The route `path`.
 pub(crate) fn router<L: Latest>(path: &str, desks: Desks<L>) -> Router {
@@ -136,16 +140,14 @@ async fn respond<L: Latest>(desks: &Desks<L>, source: IpAddr, request: &[u8]) ->
     let until = Instant::now() + SIGNING;
     let mut place = None;
     let message = loop {
-        let waits = place.is_some() || desks.waiting.available_permits() > 0;
-        match desks.answer(&asker, request, waits && Instant::now() < until) {
+        let second = (desks.clock)();
+        match desks.answer(&asker, request, place.take(), Instant::now() < until) {
             Ok(message) => break message,
-            Err(Later) => {
-                if place.is_none() {
-                    desks.deferred();
-                    place = desks.waiting.try_acquire().ok();
-                }
-                sleep(RETRY).await;
-            }
+            Err(kept) => place = Some(kept),
+        }
+        // There are no signatures before the clock's next second.
+        while (desks.clock)() == second && Instant::now() < until {
+            sleep(LOOK).await;
         }
     };
     let Some(message) = message else {

@@ -334,6 +334,7 @@ impl Listening {
                 endpoints.push(endpoint);
             }
             spawn_local(worker.seats.clone().watch());
+            spawn_local(worker.clone().wake_waiting());
             let _ = stop.wait_for(|&stop| stop).await;
             for endpoint in endpoints {
                 quic::close(&endpoint).await;

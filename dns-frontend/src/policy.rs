@@ -17,8 +17,8 @@ pub struct Policy {
     /// Of the responses above that rate every so many-th goes out, empty and with TC set, so that a real client comes
     /// again over TCP; the others are dropped. 1: none is dropped. 0: all are.
     pub slip: u32,
-    /// Denials signed in a second; 0 for no limit. Above that, UDP gets an empty response with TC set, and streams are
-    /// to wait.
+    /// Denials signed in a second; 0 for no limit. One network gets at most half of them. Above that, UDP gets an empty
+    /// response with TC set, and streams are to wait.
     pub signatures_per_second: u32,
     /// The secret of server cookies; without it nobody gets one.
     pub cookies: Option<CookieSecret>,

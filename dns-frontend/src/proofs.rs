@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use certdir_certificate::UnixTime;
 use certdir_zones::denial::Denial;
 use certdir_zones::{Error, SignedRrset, Zone, ZoneKey};
+
+use crate::rate::network;
 
 /// How long a signature made here is valid, in seconds: 3 days.
 const VALIDITY: i64 = 3 * 86_400;
@@ -25,6 +28,8 @@ pub(crate) struct Denials {
     young: HashMap<Denial, Kept>,
     old: HashMap<Denial, Kept>,
     budget: Budget,
+    /// Who asks for what is signed now.
+    source: IpAddr,
     /// Denials signed since somebody looked, and those signed earlier and given out again.
     signed: u8,
     reused: u8,
@@ -33,7 +38,7 @@ pub(crate) struct Denials {
 /// Why there is no proof.
 #[derive(Debug)]
 pub(crate) enum Unproven {
-    /// The signatures of this second are used up.
+    /// The signatures of this second are used up, or those of one network are.
     Budget,
     /// The record cannot be made or signed: a defect, or no random octets.
     Failed,
@@ -45,24 +50,40 @@ impl From<Error> for Unproven {
     }
 }
 
-/// Signatures that may be made in one second of the clock.
+/// Signatures that may be made in one second of the clock. One network gets at most half of them, so that a source that
+/// asks for random names leaves some to all others.
 struct Budget {
     /// 0 for no limit.
     per_second: u32,
     second: UnixTime,
     used: u32,
+    /// By network; no more of them than signatures.
+    used_by: HashMap<u64, u32>,
 }
 
 impl Budget {
-    fn take(&mut self, now: UnixTime) -> Result<(), Unproven> {
+    /// Whether there is a signature left for this source.
+    fn has(&mut self, source: IpAddr, now: UnixTime) -> bool {
+        if self.per_second == 0 {
+            return true;
+        }
         if self.second != now {
             self.second = now;
             self.used = 0;
+            self.used_by.clear();
         }
-        if self.per_second > 0 && self.used >= self.per_second {
+        let used_by_it = || self.used_by.get(&network(source)).copied().unwrap_or(0);
+        self.used < self.per_second && used_by_it() < self.per_second.div_ceil(2)
+    }
+
+    fn take(&mut self, source: IpAddr, now: UnixTime) -> Result<(), Unproven> {
+        if !self.has(source, now) {
             return Err(Unproven::Budget);
         }
-        self.used = self.used.saturating_add(1);
+        if self.per_second > 0 {
+            self.used = self.used.saturating_add(1);
+            *self.used_by.entry(network(source)).or_default() += 1;
+        }
         Ok(())
     }
 }
@@ -94,8 +115,19 @@ impl Kept {
 impl Denials {
     /// With so many signatures in a second; 0 for no limit.
     pub(crate) fn new(per_second: u32) -> Denials {
-        let budget = Budget { per_second, second: UnixTime::MIN, used: 0 };
-        Denials { young: HashMap::new(), old: HashMap::new(), budget, signed: 0, reused: 0 }
+        let budget = Budget { per_second, second: UnixTime::MIN, used: 0, used_by: HashMap::new() };
+        let source = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Denials { young: HashMap::new(), old: HashMap::new(), budget, source, signed: 0, reused: 0 }
+    }
+
+    /// What is signed from now on is signed for this source.
+    pub(crate) fn asked_by(&mut self, source: IpAddr) {
+        self.source = source;
+    }
+
+    /// Whether a denial could be signed for this source now.
+    pub(crate) fn may_sign(&mut self, source: IpAddr, now: UnixTime) -> bool {
+        self.budget.has(source, now)
     }
 
     /// How many denials were signed, and how many were given out again, since this was asked last.
@@ -115,7 +147,7 @@ impl Denials {
                     kept
                 }
                 _ => {
-                    self.budget.take(now)?;
+                    self.budget.take(self.source, now)?;
                     self.signed = self.signed.saturating_add(1);
                     sign(zone, denial, now)?
                 }
@@ -143,4 +175,27 @@ fn sign(zone: &Zone, denial: &Denial, now: UnixTime) -> Result<Kept, Error> {
     let signed = zone.key().sign(zone.apex(), &owner, &rrset, (now - SKEW) as u32, (now + VALIDITY) as u32)?;
     let label = owner.labels().next().unwrap_or_default().into();
     Ok(Kept { proof: Proof { label, signed }, key: zone.key().clone(), signed_at: now })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_gets_half_of_the_signatures() {
+        let [first, neighbour, other, third] =
+            ["192.0.2.1", "192.0.2.255", "198.51.100.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+        let mut denials = Denials::new(10);
+        let mut take = |source, now| {
+            let may = denials.may_sign(source, now);
+            assert_eq!(denials.budget.take(source, now).is_ok(), may);
+            may
+        };
+        let mut taken = |source, now| (0..20).filter(|_| take(source, now)).count();
+        assert_eq!([first, neighbour, other, third].map(|source| taken(source, 7)), [5, 0, 5, 0]);
+        assert_eq!([third, first].map(|source| taken(source, 8)), [5, 5], "the next second");
+        assert!(denials.budget.used_by.len() <= 10);
+        let mut unbounded = Denials::new(0);
+        assert!((0..100).all(|_| unbounded.budget.take(first, 7).is_ok()));
+    }
 }

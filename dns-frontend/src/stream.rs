@@ -4,7 +4,7 @@
 //! is left over (half a request, what the client does not take) is kept by the connection, within bounds. All answers
 //! to what arrived together leave in one write, and so in as few TLS records and segments as can be.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
@@ -16,11 +16,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
-use certdir_directory::Clock;
+use certdir_directory::{Clock, Connections, Place};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{Asker, Scratch, Transport, answer};
@@ -42,20 +42,28 @@ const WAITING_RESPONSES: usize = 64 * 1024;
 const LENGTH: usize = 2;
 /// Longest message (RFC 1035 section 4.2.2).
 pub(crate) const MAX_MESSAGE: usize = 65_535;
-/// How often a query that waits for a signature is tried again.
-pub(crate) const RETRY: Duration = Duration::from_millis(20);
+/// How often the clock is looked at while queries wait for a signature: there are none before its next second.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// How long a query may wait for a signature; then the answer is SERVFAIL.
 pub(crate) const SIGNING: Duration = Duration::from_secs(2);
-/// Queries that may wait for a signature: of one connection, and of one thread. The next ones get SERVFAIL at once.
+/// Queries that may wait for a signature: of one connection, of one source, and of one thread. The next ones get SERVFAIL
+/// at once, and so do long ones.
 const POSTPONED_HERE: usize = 32;
+pub(crate) const POSTPONED_OF_SOURCE: usize = POSTPONED / 4;
 pub(crate) const POSTPONED: usize = 1024;
+pub(crate) const LONGEST_POSTPONED: usize = 512;
 
 /// What all connections of one thread share; borrowed only between two waits.
 pub(crate) struct Worker<L> {
     desk: RefCell<Desk<L>>,
     clock: Clock,
     pub(crate) seats: Rc<Seats>,
-    postponed: Cell<usize>,
+    /// Places of queries that wait for a signature.
+    postponed: Arc<Connections>,
+    /// The first query waits.
+    waiting: Notify,
+    /// There may be signatures again. Wakes in the order in which the waiting began.
+    signatures: Notify,
 }
 
 struct Desk<L> {
@@ -70,7 +78,9 @@ impl<L: Latest> Worker<L> {
         let requests = vec![0; MAX_REQUEST].into_boxed_slice();
         let responses = vec![0; WAITING_RESPONSES + LENGTH + MAX_MESSAGE].into_boxed_slice();
         let desk = RefCell::new(Desk { latest, scratch: Scratch::new(policy), requests, responses });
-        Worker { desk, clock, seats: Rc::new(seats), postponed: Cell::new(0) }
+        let postponed = Arc::new(Connections::new(POSTPONED, POSTPONED_OF_SOURCE));
+        let (waiting, signatures) = (Notify::new(), Notify::new());
+        Worker { desk, clock, seats: Rc::new(seats), postponed, waiting, signatures }
     }
 
     /// Answers one message, framed, for transports that bring them one by one; in one of the places for answers that
@@ -86,31 +96,55 @@ impl<L: Latest> Worker<L> {
         let mut place = None;
         loop {
             {
-                let permit = writing.acquire().await.ok()?;
+                let permit = match timeout_at(until, writing.acquire()).await {
+                    Ok(permit) => permit,
+                    Err(_) => {
+                        // A client that does not read keeps nobody from waiting.
+                        place = None;
+                        writing.acquire().await
+                    }
+                }
+                .ok()?;
                 let desk = &mut *self.desk.borrow_mut();
                 let (_, mut page) = desk.open((self.clock)(), tally);
-                let waits = Instant::now() < until && (place.is_some() || self.postponed.get() < POSTPONED);
-                let finished = page.put(asker, request, waits)?;
-                if !waits || !finished.later {
-                    let framed = page.out.get(..page.written)?.into();
-                    return Some((framed, finished, permit));
+                let waits = || match Instant::now() < until {
+                    true => place.take().or_else(|| self.postpone(asker.source, request, tally)),
+                    false => None,
+                };
+                match page.put(asker, request, waits) {
+                    Put::Added(finished) => return Some((page.out.get(..page.written)?.into(), finished, permit)),
+                    Put::Nothing => return None,
+                    Put::Later(kept) => place = Some(kept),
                 }
             }
-            if place.is_none() {
-                tally.deferred();
-                place = self.postpone();
-            }
-            sleep(RETRY).await;
+            while timeout_at(until, self.signatures.notified()).await.is_ok()
+                && !self.desk.borrow_mut().scratch.may_sign(asker.source, (self.clock)())
+            {}
         }
     }
 
     /// A place among the queries that wait for a signature.
-    fn postpone(&self) -> Option<Postponed<'_>> {
-        let count = self.postponed.get();
-        (count < POSTPONED).then(|| {
-            self.postponed.set(count + 1);
-            Postponed(&self.postponed)
-        })
+    fn postpone(&self, source: IpAddr, request: &[u8], tally: &Tally) -> Option<Place> {
+        let place = self.postponed.admit(source).filter(|_| request.len() <= LONGEST_POSTPONED)?;
+        tally.deferred();
+        self.waiting.notify_one();
+        Some(place)
+    }
+
+    /// Wakes those who wait for a signature when there may be one, for ever.
+    pub(crate) async fn wake_waiting(self: Rc<Worker<L>>) {
+        let mut second = UnixTime::MIN;
+        loop {
+            self.waiting.notified().await;
+            while self.postponed.open() > 0 {
+                let now = (self.clock)();
+                if now != second {
+                    second = now;
+                    self.signatures.notify_waiters();
+                }
+                sleep(LOOK).await;
+            }
+        }
     }
 }
 
@@ -134,21 +168,28 @@ struct Page<'d, Z> {
 }
 
 impl<Z: Zones> Page<'_, Z> {
-    /// Adds the response to one message, with its length in front. A response that is to come later
-    /// ([`Finished::later`]) is not added when the message `waits` for it.
-    fn put(&mut self, asker: &Asker, request: &[u8], waits: bool) -> Option<Finished> {
-        let (length, room) = self.out.get_mut(self.written..)?.split_first_chunk_mut::<LENGTH>()?;
+    /// Adds the response to one message, with its length in front. One that is to come later ([`Finished::later`]) is
+    /// not added when there is a `place` to wait for it.
+    fn put<P>(&mut self, asker: &Asker, request: &[u8], place: impl FnOnce() -> Option<P>) -> Put<P> {
+        let room = self.out.get_mut(self.written..).and_then(<[u8]>::split_first_chunk_mut::<LENGTH>);
+        let Some((length, room)) = room else {
+            return Put::Nothing;
+        };
         let finished = answer(self.zones, request, asker, self.now, self.scratch, room);
-        if waits && finished.is_some_and(|finished| finished.later) {
-            return finished;
+        if finished.is_some_and(|finished| finished.later)
+            && let Some(place) = place()
+        {
+            return Put::Later(place);
         }
         self.tally.request(finished);
-        let finished = finished?;
+        let Some(finished) = finished else {
+            return Put::Nothing;
+        };
         // At most MAX_MESSAGE.
         *length = (finished.length as u16).to_be_bytes();
         self.written += LENGTH + finished.length;
         self.responses += 1;
-        Some(finished)
+        Put::Added(finished)
     }
 
     fn is_full(&self) -> bool {
@@ -156,13 +197,21 @@ impl<Z: Zones> Page<'_, Z> {
     }
 }
 
-/// A place among the queries that wait for a signature, given back when dropped.
-struct Postponed<'a>(&'a Cell<usize>);
+/// What became of a message.
+enum Put<P> {
+    /// Its response is on the page.
+    Added(Finished),
+    /// Its response has to wait, in this place.
+    Later(P),
+    /// It gets none.
+    Nothing,
+}
 
-impl Drop for Postponed<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
+/// A query that waits for a signature.
+struct Postponed {
+    request: Box<[u8]>,
+    arrived: Instant,
+    _place: Place,
 }
 
 /// The first message and what is behind it; `None` when it is not complete.
@@ -261,9 +310,10 @@ struct Conversation<'w, S, L> {
     unflushed: bool,
     /// Nothing more is to be read: the client has closed its side (its responses are still due), or sent nonsense.
     ended: bool,
-    /// Queries that wait for a signature, each with the end of its patience.
-    later: Vec<(Box<[u8]>, Instant, Postponed<'w>)>,
-    retry: Option<Pin<Box<Sleep>>>,
+    /// Queries that wait for a signature, the oldest first.
+    later: Vec<Postponed>,
+    /// Wakes the connection when there may be a signature, or the oldest has waited long enough.
+    retry: Option<Pin<Box<dyn Future<Output = ()> + 'w>>>,
     /// A request was answered since the connection last waited.
     answered: bool,
 }
@@ -331,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
         context: &mut Context<'_>,
     ) -> io::Result<()> {
         self.asker.keepalive = Some(self.worker.seats.keepalive());
-        self.answer_postponed(page, context);
+        self.answer_postponed(page);
         let mut used = 0;
         let mut filled = self.request.len();
         if let Some(room) = requests.get_mut(..filled) {
@@ -368,49 +418,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             }
         }
         self.request = requests.get(used..filled).unwrap_or_default().to_vec();
-        self.set_retry(context);
+        self.wait_for_signatures(context);
         Ok(())
     }
 
     fn answer<Z: Zones>(&mut self, request: &[u8], page: &mut Page<'_, Z>) {
-        let waits = self.later.len() < POSTPONED_HERE && self.worker.postponed.get() < POSTPONED;
-        self.answered = true;
-        let Some(finished) = page.put(&self.asker, request, waits) else {
-            return;
+        let worker = self.worker;
+        let place = || match self.later.len() {
+            0..POSTPONED_HERE => worker.postpone(self.asker.source, request, self.tally),
+            _ => None,
         };
-        if finished.keepalive_asked {
-            self.seat.keep_alive();
-        }
-        if waits
-            && finished.later
-            && let Some(place) = self.worker.postpone()
-        {
-            self.tally.deferred();
-            self.later.push((request.into(), Instant::now() + SIGNING, place));
+        self.answered = true;
+        match page.put(&self.asker, request, place) {
+            Put::Added(finished) if finished.keepalive_asked => self.seat.keep_alive(),
+            Put::Later(place) => {
+                self.later.push(Postponed { request: request.into(), arrived: Instant::now(), _place: place });
+            }
+            Put::Added(_) | Put::Nothing => {}
         }
     }
 
-    /// Queries that wait for a signature are tried again; those that waited long enough get SERVFAIL.
-    fn answer_postponed<Z: Zones>(&mut self, page: &mut Page<'_, Z>, context: &mut Context<'_>) {
-        if self.retry.as_mut().is_none_or(|retry| retry.as_mut().poll(context).is_pending()) {
+    /// Answers the queries that waited for a signature, once there is one; those that waited long enough get SERVFAIL.
+    fn answer_postponed<Z: Zones>(&mut self, page: &mut Page<'_, Z>) {
+        let Some(source) = self.later.first().map(|_| self.asker.source) else {
             return;
-        }
-        self.retry = None;
-        let now = Instant::now();
-        let asker = self.asker;
-        self.later.retain(|(request, until, _)| {
-            let waits = now < *until;
-            page.is_full() || page.put(&asker, request, waits).is_some_and(|finished| waits && finished.later)
+        };
+        self.later.retain(|Postponed { request, arrived, .. }| {
+            let waits = arrived.elapsed() < SIGNING;
+            if page.is_full() || waits && !page.scratch.may_sign(source, page.now) {
+                return true;
+            }
+            matches!(page.put(&self.asker, request, || waits.then_some(())), Put::Later(()))
         });
     }
 
-    fn set_retry(&mut self, context: &mut Context<'_>) {
-        if !self.later.is_empty() && self.retry.is_none() {
-            let mut retry = Box::pin(sleep(RETRY));
-            if retry.as_mut().poll(context).is_ready() {
-                context.waker().wake_by_ref();
-            }
-            self.retry = Some(retry);
+    /// Sees to it that the connection is woken when its postponed queries can be answered.
+    fn wait_for_signatures(&mut self, context: &mut Context<'_>) {
+        let worker = self.worker;
+        let Some(until) = self.later.first().map(|oldest| oldest.arrived + SIGNING) else {
+            self.retry = None;
+            return;
+        };
+        let retry = self.retry.get_or_insert_with(|| {
+            Box::pin(async move {
+                let _ = timeout_at(until, worker.signatures.notified()).await;
+            })
+        });
+        if retry.as_mut().poll(context).is_ready() {
+            self.retry = None;
+            context.waker().wake_by_ref();
         }
     }
 

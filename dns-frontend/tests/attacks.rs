@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use certdir_dns::Options;
+use certdir_dns::{Options, Policy, Rcode};
 use certdir_zones::RecordType;
 
 use crate::message::Message;
@@ -35,6 +36,15 @@ fn is_cut(mut stream: TcpStream) -> bool {
             Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
         }
     }
+}
+
+/// A connection from another source.
+fn from(house: &House, source: [u8; 4]) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&house.plain.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
 }
 
 #[test]
@@ -120,12 +130,84 @@ fn one_source_cannot_take_the_places_of_another() {
     assert!(is_cut(house.tcp()), "the ninth");
     let refused = house.counters.snapshot().tcp.refused_connections();
     assert!(refused >= 1);
-    let local = std::net::SocketAddr::from(([127, 0, 0, 2], 0));
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&local.into()).unwrap();
-    socket.connect(&house.plain.into()).unwrap();
-    let mut other = TcpStream::from(socket);
+    let mut other = from(&house, [127, 0, 0, 2]);
     other.write_all(&framed(&hit())).unwrap();
     answered(&read_framed(&mut other));
     drop(ours);
+}
+
+/// So many questions for names that nobody has.
+fn misses(source: u8, count: usize) -> Vec<u8> {
+    let miss = |at| query(&format!("n{source}-{at}._smimecert.plain.example"), RecordType::SMIMEA, &[]);
+    (0..count).flat_map(|at| framed(&miss(at))).collect()
+}
+
+/// A server whose six signatures of this second are used up; six more come with the clock's next second.
+fn exhausted() -> House {
+    let policy = Policy { signatures_per_second: 6, ..generosity() };
+    let house = House::open(LOOPBACK, Options { workers: 1, policy, ..impatient() });
+    // The first denial takes three signatures, all others one.
+    for (network, count) in [(201, 1), (202, 3)] {
+        let mut stream = from(&house, [127, 0, network, 1]);
+        stream.write_all(&misses(network, count)).unwrap();
+        denied(&mut stream, count);
+    }
+    assert_eq!(house.counters.snapshot().tcp.signatures(), 6);
+    house
+}
+
+fn denied(stream: &mut TcpStream, count: usize) {
+    for _ in 0..count {
+        assert_eq!(Message::read(&read_framed(stream)).rcode(), Rcode::NXDOMAIN.0);
+    }
+}
+
+fn wait_for_deferred(house: &House, count: u64) {
+    for _ in 0..2_000 {
+        if house.counters.snapshot().tcp.deferred() >= count {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{} deferred, not {count}", house.counters.snapshot().tcp.deferred());
+}
+
+#[test]
+fn who_waited_longest_for_a_signature_gets_it_first() {
+    let house = exhausted();
+    let mut streams = [1, 2, 3].map(|network| from(&house, [127, 0, network, 1]));
+    for (at, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&misses(at as u8, 4)).unwrap();
+        wait_for_deferred(&house, 4 * (at as u64 + 1));
+    }
+    let [first, second, third] = &mut streams;
+    // Half of the signatures for the first, half for the second; their last ones still come before all of the third, who
+    // has half, too.
+    house.now.fetch_add(1, Ordering::Relaxed);
+    denied(first, 3);
+    denied(second, 3);
+    house.now.fetch_add(1, Ordering::Relaxed);
+    denied(first, 1);
+    denied(second, 1);
+    denied(third, 3);
+    house.now.fetch_add(1, Ordering::Relaxed);
+    denied(third, 1);
+    let tcp = house.counters.snapshot().tcp;
+    assert_eq!((tcp.signatures(), tcp.deferred()), (6 + 12, 12));
+}
+
+#[test]
+fn one_source_leaves_places_to_wait_in() {
+    let house = exhausted();
+    let mut greedy: Vec<_> = (0..9).map(|_| from(&house, [127, 0, 1, 1])).collect();
+    for (at, stream) in greedy.iter_mut().enumerate() {
+        stream.write_all(&misses(at as u8, 32)).unwrap();
+    }
+    wait_for_deferred(&house, 256);
+    let mut other = from(&house, [127, 0, 2, 1]);
+    other.write_all(&misses(99, 3)).unwrap();
+    wait_for_deferred(&house, 259);
+    house.now.fetch_add(1, Ordering::Relaxed);
+    denied(&mut other, 3);
+    assert_eq!(house.counters.snapshot().tcp.deferred(), 259);
 }

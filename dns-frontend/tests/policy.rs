@@ -284,11 +284,11 @@ fn past_the_budget_udp_is_truncated_and_streams_wait() {
     let world = World::new();
     let key = world.zone("direct.example.net").key().dnskey();
     let miss = |at: i64| question(&format!("n{at}.direct.example.net"), T::CERT, Some(opt(4096, true)));
-    let limits = Policy { responses_per_second: 0, signatures_per_second: 10, ..policy() };
+    let limits = Policy { responses_per_second: 0, signatures_per_second: 20, ..policy() };
     for transport in [Transport::Udp, Transport::Tcp] {
         let mut asking = Asking::new(&world, limits.clone());
         asking.asker.transport = transport;
-        // The first costs three signatures, every other one: 3 + 7, then none is left.
+        // One network has half of the signatures. The first costs three of them, every other one: 3 + 7, then none is left.
         for at in 0..20 {
             let (finished, message) = asking.ask(&miss(at)).unwrap();
             match (at < 8, transport) {
@@ -306,6 +306,11 @@ fn past_the_budget_udp_is_truncated_and_streams_wait() {
                 }
             }
         }
+        // Another network has the other half.
+        asking.asker.source = ip("198.51.100.1");
+        let (finished, message) = asking.ask(&miss(20)).unwrap();
+        assert_eq!((finished.later, finished.truncated, message.rcode()), (false, None, 3));
+        asking.asker.source = ip("192.0.2.1");
         // What is signed already, and what needs no signature, is answered all the same.
         assert_eq!(asking.ask(&miss(3)).unwrap().1.rcode(), 3);
         assert_eq!(asking.ask(&question("direct.example.net", T::SOA, Some(opt(1232, true)))).unwrap().1.rcode(), 0);

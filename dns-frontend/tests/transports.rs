@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct House {
     quic: SocketAddr,
     https: Router,
     pub(crate) counters: Counters,
+    /// What its clock says.
+    pub(crate) now: Arc<AtomicI64>,
     certificate: CertificateDer<'static>,
     client: Runtime,
     shutdown: watch::Sender<bool>,
@@ -59,7 +62,9 @@ impl House {
         let any = [SocketAddr::new(ip, 0)];
         let frontend = Frontend::bind(&any, options).unwrap();
         let frontend = frontend.with_tls(&any, config("dot")).unwrap().with_quic(&any, config("doq")).unwrap();
-        let clock: certdir_directory::Clock = Arc::new(|| NOW);
+        let now = Arc::new(AtomicI64::new(NOW));
+        let seconds = now.clone();
+        let clock: certdir_directory::Clock = Arc::new(move || seconds.load(Ordering::Relaxed));
         let https = frontend.over_https("/dns-query", &world, clock.clone()).layer(Extension(Source(LOOPBACK)));
         let (plain, tls, quic) = (frontend.addresses()[0], frontend.tls_addresses()[0], frontend.quic_addresses()[0]);
         let counters = frontend.counters();
@@ -69,7 +74,7 @@ impl House {
             runtime.block_on(frontend.run(world, clock, stop))
         });
         let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        House { plain, tls, quic, https, counters, certificate, client, shutdown, thread: Some(thread) }
+        House { plain, tls, quic, https, counters, now, certificate, client, shutdown, thread: Some(thread) }
     }
 
     fn new() -> House {
