@@ -153,7 +153,7 @@ pub(crate) struct Listen {
     pub(crate) dns_workers: usize,
     #[command(flatten)]
     pub(crate) dns_policy: DnsPolicy,
-    /// Look-ups a second allowed to one source (IPv4 address or IPv6 /64) on LDAP and HTTP together.
+    /// Look-ups a second allowed to one source (IPv4 address or IPv6 /56) on LDAP and HTTP together.
     #[arg(long, value_name = "N", env = "CERTDIR_LOOKUPS_PER_SECOND", default_value_t = 20)]
     pub(crate) lookups_per_second: u32,
     /// Look-ups such a source may make at once.

@@ -12,7 +12,7 @@ use crate::connections::network;
 /// Sources remembered at once; when full, those that have their whole burst back are forgotten, else everyone is.
 const MAX_SOURCES: usize = 100_000;
 
-/// A token bucket for each source: an IPv4 address or an IPv6 /64.
+/// A token bucket for each source: an IPv4 address or an IPv6 /56.
 pub struct Allowance {
     per_second: u64,
     burst: u64,
@@ -77,7 +77,7 @@ mod tests {
         assert!(allowance.take("2001:db8::1".parse().unwrap(), 50));
         assert!(!allowance.take("2001:db8::2".parse().unwrap(), 50));
         assert!(!allowance.take("2001:db8::2".parse().unwrap(), 40));
-        assert!(allowance.take("2001:db8:0:1::1".parse().unwrap(), 50));
+        assert!(allowance.take("2001:db8:0:100::1".parse().unwrap(), 50));
     }
 
     #[test]

@@ -44,10 +44,11 @@ impl Connections {
     }
 }
 
-/// What counts as one source: an IPv4 address; of an IPv6 address the /64, which is what a host usually owns.
+/// What counts as one source: an IPv4 address; of an IPv6 address the /56, which is what one customer's line usually has
+/// (RFC 6177 section 2).
 pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
         v4 => v4,
     }
 }
@@ -89,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_source_is_a_64_and_leaves_nothing_behind() {
+    fn an_ipv6_source_is_a_56_and_leaves_nothing_behind() {
         let connections = Arc::new(Connections::new(9, 1));
         let place = connections.admit("2001:db8::1".parse().unwrap()).unwrap();
-        assert!(connections.admit("2001:db8::2:3".parse().unwrap()).is_none());
-        assert!(connections.admit("2001:db8:0:1::1".parse().unwrap()).is_some());
+        assert!(connections.admit("2001:db8:0:ff::2:3".parse().unwrap()).is_none());
+        assert!(connections.admit("2001:db8:0:100::1".parse().unwrap()).is_some());
         drop(place);
         assert!(connections.open.lock().unwrap().by_source.is_empty());
     }

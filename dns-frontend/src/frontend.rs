@@ -46,7 +46,7 @@ pub struct Options {
     pub policy: Policy,
     /// Open connections in all (TCP, TLS, QUIC). One costs up to 150 KB while its client does not read, over QUIC 300 KB.
     pub connections: usize,
-    /// Open connections of one source: an IPv4 address or an IPv6 /64.
+    /// Open connections of one source: an IPv4 address or an IPv6 /56.
     pub connections_per_source: usize,
     /// How long a connection may be without a request; less when more than half of the connections are open
     /// (RFC 7766 section 6.2.3).

@@ -83,9 +83,10 @@ impl Rates {
     }
 }
 
-/// The network that is held responsible: an IPv4 /24 or an IPv6 /56.
+/// The network that is held responsible: an IPv4 /24, because whole networks forge and suffer, or an IPv6
+/// [source](certdir_directory::network), a /56.
 pub(crate) fn network(source: IpAddr) -> u64 {
-    match source {
+    match certdir_directory::network(source) {
         IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8) | 1 << 63,
         IpAddr::V6(ip) => (ip.to_bits() >> 72) as u64,
     }

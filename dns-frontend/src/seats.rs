@@ -87,8 +87,8 @@ impl Seats {
         Seats { places, total, patience, taken: RefCell::default(), next: Cell::new(0), haste: Cell::new(1) }
     }
 
-    /// A place for a connection from `peer`. When all are taken, the connection that has waited longest for its client
-    /// makes room. `None` when nothing can be had, or the source has as many as one may have.
+    /// A place for a connection from `peer`. When all are taken, the connection that has waited longest makes room.
+    /// `None` when nothing can be had, or the source has as many as one may have.
     pub(crate) async fn admit(&self, peer: IpAddr) -> Option<Place> {
         if let Some(place) = self.places.admit(peer) {
             return Some(place);
@@ -147,35 +147,34 @@ impl Seats {
             self.haste.set(haste(self.places.open(), self.total));
             let now = Instant::now();
             for (seat, task) in self.taken.borrow().values() {
-                if self.limit(seat).is_some_and(|limit| now.duration_since(seat.since.get()) > limit) {
+                if now.duration_since(seat.since.get()) > self.limit(seat) {
                     task.abort();
                 }
             }
         }
     }
 
-    fn limit(&self, seat: &Seat) -> Option<Duration> {
+    fn limit(&self, seat: &Seat) -> Duration {
         let Patience { idle, keepalive, slow } = self.patience;
         let haste = self.haste.get();
         match seat.waits.get() {
-            Waits::Idle if seat.keepalive.get() => Some(keepalive / haste),
-            Waits::Idle => Some(idle / haste),
+            Waits::Idle if seat.keepalive.get() => keepalive / haste,
+            Waits::Idle => idle / haste,
             // A handshake or a request takes some round trips at most.
-            Waits::Handshake | Waits::Request if haste >= HURRY => Some(slow / 4),
-            Waits::Handshake | Waits::Request | Waits::Reader => Some(slow),
-            Waits::Signature => None,
+            Waits::Handshake | Waits::Request if haste >= HURRY => slow / 4,
+            // For a signature every query waits less than that.
+            Waits::Handshake | Waits::Request | Waits::Reader | Waits::Signature => slow,
         }
     }
 
-    /// Ends the connection that has waited longest for its client to say something.
+    /// Ends the connection that has waited longest for its client to say something; without one, the one that has waited
+    /// longest for anything else.
     fn evict(&self) -> bool {
         let taken = self.taken.borrow();
         let waiting = taken
             .values()
-            .filter(|(seat, task)| {
-                matches!(seat.waits.get(), Waits::Idle | Waits::Handshake | Waits::Request) && !task.is_finished()
-            })
-            .min_by_key(|(seat, _)| seat.since.get());
+            .filter(|(_, task)| !task.is_finished())
+            .min_by_key(|(seat, _)| (matches!(seat.waits.get(), Waits::Reader | Waits::Signature), seat.since.get()));
         if let Some((_, task)) = waiting {
             task.abort();
         }
@@ -214,5 +213,59 @@ mod tests {
     fn the_fuller_the_shorter() {
         assert_eq!([0, 511, 512, 767, 768, 921, 922, 1024].map(|open| haste(open, 1024)), [1, 1, 2, 2, 4, 4, 20, 20]);
         assert_eq!(haste(0, 0), 1);
+    }
+
+    fn seats(total: usize) -> Rc<Seats> {
+        let second = Duration::from_secs(1);
+        let patience = Patience { idle: 100 * second, keepalive: 100 * second, slow: 10 * second };
+        Rc::new(Seats::new(Arc::new(Connections::new(total, total)), total, patience))
+    }
+
+    fn peer(at: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, at])
+    }
+
+    /// A connection that waits and never ends.
+    async fn take(seats: &Rc<Seats>, waits: Waits) -> Rc<Seat> {
+        let place = seats.admit(peer(1)).await.unwrap();
+        let mut taken = None;
+        seats.run(place, waits, |seat| {
+            taken = Some(seat);
+            std::future::pending()
+        });
+        tokio::time::advance(Duration::from_millis(1)).await;
+        taken.unwrap()
+    }
+
+    #[tokio::test(start_paused = true, flavor = "local")]
+    async fn whatever_a_connection_waits_for_it_makes_room() {
+        let seats = seats(4);
+        let waiting = [Waits::Reader, Waits::Signature, Waits::Request, Waits::Idle];
+        let mut here = Vec::new();
+        for waits in waiting {
+            here.push(Rc::downgrade(&take(&seats, waits).await));
+        }
+        // Those whose client is silent first, then those that have waited longest.
+        let mut newcomers = Vec::new();
+        for gone in [2, 3, 0, 1] {
+            let place = seats.admit(peer(2)).await;
+            newcomers.push(place.unwrap());
+            yield_now().await;
+            assert!(here[gone].upgrade().is_none(), "{gone}");
+            assert_eq!(here.iter().filter(|seat| seat.upgrade().is_some()).count(), 4 - newcomers.len());
+        }
+    }
+
+    #[tokio::test(start_paused = true, flavor = "local")]
+    async fn every_wait_comes_to_an_end() {
+        let seats = seats(100);
+        tokio::task::spawn_local(seats.clone().watch());
+        for waits in [Waits::Handshake, Waits::Idle, Waits::Request, Waits::Reader, Waits::Signature] {
+            let seat = Rc::downgrade(&take(&seats, waits).await);
+            sleep(Duration::from_secs(9)).await;
+            assert!(seat.upgrade().is_some(), "{waits:?}");
+            sleep(Duration::from_secs(92)).await;
+            assert!(seat.upgrade().is_none(), "{waits:?}");
+        }
     }
 }

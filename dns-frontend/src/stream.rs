@@ -428,13 +428,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             0..POSTPONED_HERE => worker.postpone(self.asker.source, request, self.tally),
             _ => None,
         };
-        self.answered = true;
         match page.put(&self.asker, request, place) {
-            Put::Added(finished) if finished.keepalive_asked => self.seat.keep_alive(),
+            Put::Added(finished) => {
+                self.answered = true;
+                if finished.keepalive_asked {
+                    self.seat.keep_alive();
+                }
+            }
             Put::Later(place) => {
                 self.later.push(Postponed { request: request.into(), arrived: Instant::now(), _place: place });
             }
-            Put::Added(_) | Put::Nothing => {}
+            // What is no query does not prolong the connection.
+            Put::Nothing => {}
         }
     }
 

@@ -97,6 +97,25 @@ fn two_thousand_idle_connections_keep_nobody_out() {
     }
 }
 
+/// Clients that ask for more than any buffer holds and do not read it.
+#[test]
+fn connections_that_do_not_read_keep_nobody_out() {
+    let options =
+        Options { connections: 64, connections_per_source: 10_000, slow: Duration::from_secs(600), ..impatient() };
+    let house = House::open(LOOPBACK, options);
+    let large = framed(&query("pq._smimecert.example.org", RecordType::SMIMEA, &[])).repeat(200);
+    let mut deaf = Vec::new();
+    for _ in 0..100 {
+        let mut stream = from(&house, [127, 0, 0, 1]);
+        stream.write_all(&large).unwrap();
+        deaf.push(stream);
+    }
+    for _ in 0..20 {
+        answered(&house.over_tcp(&hit()));
+    }
+    assert_eq!(house.counters.snapshot().tcp.refused_connections(), 0);
+}
+
 /// TCP without TLS on it, and half a ClientHello.
 #[test]
 fn half_open_handshakes_keep_nobody_out_and_are_cut() {

@@ -83,7 +83,7 @@ mod tests {
         }
         let refusal = attempts.check(neighbour, 1_020).unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), ("too-many-attempts", Some(40)));
-        attempts.check("2001:db8:0:1::1".parse().unwrap(), 1_020).unwrap();
+        attempts.check("2001:db8:0:100::1".parse().unwrap(), 1_020).unwrap();
         attempts.check(source, 1_000 + WINDOW).unwrap();
         attempts.failed(source, 1_000 + WINDOW);
         attempts.check(source, 1_000 + WINDOW).unwrap();

@@ -67,7 +67,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// Connections at once, with and without TLS. HTTP/1 has one request a connection, HTTP/2 up to 64.
     pub connections: usize,
-    /// Connections at once from one source: an IPv4 address or an IPv6 /64.
+    /// Connections at once from one source: an IPv4 address or an IPv6 /56.
     pub connections_per_source: usize,
     /// Changes (publish, withdraw) at once; each may hold a body of 4 MiB. Others wait.
     pub changes: usize,

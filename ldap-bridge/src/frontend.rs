@@ -25,7 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// The most connections open at once.
     pub connections: usize,
-    /// The most connections open at once from one source: an IPv4 address or an IPv6 /64.
+    /// The most connections open at once from one source: an IPv4 address or an IPv6 /56.
     pub connections_per_source: usize,
     /// How long a connection may take from one complete request to the next.
     pub idle: Duration,
