@@ -2,13 +2,14 @@
 //! as a piece of a master file (RFC 1035 section 5).
 //!
 //! Read strictly, and every fault is told with its line, so that one attempt shows all there is to mend. The syntax is
-//! [`scan`]'s and [`data`]'s; this module says which records may stand together. SOA, DNSKEY, NS of the apex, signatures and
+//! [`scan`]'s, [`data`]'s and, for types given as octets only, [`octets_only`]'s; this module says which records may stand together. SOA, DNSKEY, NS of the apex, signatures and
 //! denials are made by the directory and refused here; so are certificates, and the names below `_smimecert`.
 
 mod data;
+mod octets_only;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::data::Words;
 use self::scan::{Entry, Scanner};
@@ -18,6 +19,9 @@ use crate::{Error, Name, Rdata, RecordType, Rrset, SignedRrset};
 pub const MAX_TEXT: usize = 2 << 20;
 /// The most records.
 pub const MAX_RECORDS: usize = 10_000;
+/// The most names that exist only because records lie below them (RFC 4592 section 2.2.2): each takes a place in the zone, and
+/// in its chain of denials, without a record that would count.
+pub const MAX_EMPTY: usize = 20_000;
 /// The most types at one name, so that the type bitmap of its NSEC3 record stays small.
 pub const MAX_TYPES: usize = 32;
 /// The longest TTL: signatures last for days, and no record may outlive its own in a cache.
@@ -28,7 +32,7 @@ const DEFAULT_TTL: u32 = 3_600;
 const MAX_FAULTS: usize = 50;
 /// Types that are no data, or that the directory makes itself: RFC 6895 section 3.1 (meta and question types 128 to 255), NULL,
 /// and obsolete signature types.
-const REFUSED: [RecordType; 12] = [
+const REFUSED: [RecordType; 14] = [
     RecordType(0),
     RecordType(10),
     RecordType(24),
@@ -41,6 +45,9 @@ const REFUSED: [RecordType; 12] = [
     RecordType::NSEC3,
     RecordType::NSEC3PARAM,
     RecordType::CDS,
+    // CSYNC (RFC 7477) and ZONEMD (RFC 8976) speak of the zone's serial and of all its records.
+    RecordType(62),
+    RecordType(63),
 ];
 
 /// What is wrong on a line of a text.
@@ -286,6 +293,9 @@ fn refused(rtype: RecordType) -> Option<String> {
         RecordType::CDNSKEY => Some("CDNSKEY is made by the directory: leave it out".into()),
         _ if REFUSED.contains(&rtype) => Some(format!("{rtype} is made by the directory, or is no data: leave it out")),
         RecordType(128..=255) => Some(format!("{rtype} is no data: it stands in questions only")),
+        _ if !data::has_text(rtype) && octets_only::form(rtype).is_none() => Some(format!(
+            "{rtype} is not served: its data cannot be checked here, and other servers refuse a zone for it"
+        )),
         _ => None,
     }
 }
@@ -303,12 +313,21 @@ fn stand(lines: Vec<Line>, apex: &Name, faults: &mut Vec<Fault>) -> Vec<Given> {
     for (owner, rtype) in sets.keys() {
         types.entry(owner.clone()).or_default().push(*rtype);
     }
+    if let Some(line) = too_deep(&sets, &types, apex) {
+        let reason =
+            format!("the records up to here make more than {MAX_EMPTY} names that have none: use fewer labels");
+        faults.push(Fault { line, reason });
+        return Vec::new();
+    }
     let has = |name: &Name, rtype| types.get(name).is_some_and(|types| types.contains(&rtype));
+    let any = |rtype| sets.keys().any(|(_, other)| *other == rtype);
+    // Most texts have neither, and need no look at the names above each.
+    let (any_cut, any_dname) = (any(RecordType::NS), any(RecordType::DNAME));
     let mut given = Vec::new();
     for ((owner, rtype), lines) in &sets {
         let Some(first) = lines.first() else { continue };
         let mut blame = |line: &Line, reason: String| faults.push(Fault { line: line.line, reason });
-        let (owner_cut, above_cut) = cuts(owner, apex, &has);
+        let (owner_cut, above_cut) = if any_cut { cuts(owner, apex, &has) } else { (None, None) };
         let address = [RecordType::A, RecordType::AAAA].contains(rtype);
         let standing = match (&owner_cut, &above_cut) {
             (None, None) => Standing::Data,
@@ -326,7 +345,7 @@ fn stand(lines: Vec<Line>, apex: &Name, faults: &mut Vec<Fault>) -> Vec<Given> {
         if *rtype == RecordType::DS && owner_cut.is_none() {
             blame(first, format!("{owner} has a DS but no NS: DS stands at delegations only"));
         }
-        if let Some(alias) = ancestors(owner, apex).find(|above| has(above, RecordType::DNAME)) {
+        if any_dname && let Some(alias) = ancestors(owner, apex).find(|above| has(above, RecordType::DNAME)) {
             // RFC 6672 section 2.4
             blame(first, format!("{owner} lies below the DNAME at {alias}, which speaks for all names below it"));
         }
@@ -374,6 +393,27 @@ fn stand(lines: Vec<Line>, apex: &Name, faults: &mut Vec<Fault>) -> Vec<Given> {
         }
     }
     given
+}
+
+/// The line with which the names without records get more than [`MAX_EMPTY`].
+fn too_deep(
+    sets: &BTreeMap<(Name, RecordType), Vec<Line>>,
+    types: &BTreeMap<Name, Vec<RecordType>>,
+    apex: &Name,
+) -> Option<usize> {
+    let mut empty: BTreeSet<Name> = BTreeSet::new();
+    for ((owner, _), lines) in sets {
+        // Above a name that is there everything was counted with it.
+        for above in ancestors(owner, apex).take_while(|above| above != apex && !types.contains_key(above)) {
+            if !empty.insert(above) {
+                break;
+            }
+        }
+        if empty.len() > MAX_EMPTY {
+            return lines.first().map(|line| line.line);
+        }
+    }
+    None
 }
 
 /// Why a record may not stand where it does, by itself.
@@ -450,7 +490,7 @@ _dmarc  TXT ( \"v=DMARC1;\"
 *       MX 10 mail
 sub     NS ns.sub
 ns.sub  A 192.0.2.2
-sub     DS 1 13 2 00AA
+sub     DS 1 13 2 00000000000000000000000000000000000000000000000000000000000000AA
 $ORIGIN lower.example.org.
 WWW     CNAME Host\\.Name
 @       TYPE65280 \\# 3 01 02 03
@@ -458,7 +498,7 @@ WWW     CNAME Host\\.Name
 host    TYPE1 \\# 4 C0000207
 host    HTTPS \\# 3 000100
 host    NAPTR 1 2 \"u\" \"E2U+sip\" \"!^.*$!sip:x@example.org!\" .
-host    SSHFP 4 2 00ff
+host    SSHFP 4 2 00000000000000000000000000000000000000000000000000000000000000ff
 host    SRV 0 0 5060 @
 ";
         let expected = "\
@@ -472,13 +512,13 @@ lower.example.org. 5400 IN TYPE65280 \\# 3 010203
 host.lower.example.org. 5400 IN A 192.0.2.7
 host.lower.example.org. 5400 IN SRV 0 0 5060 lower.example.org.
 host.lower.example.org. 5400 IN NAPTR 1 2 \"u\" \"E2U+sip\" \"!^.*$!sip:x@example.org!\" .
-host.lower.example.org. 5400 IN SSHFP 4 2 00FF
+host.lower.example.org. 5400 IN SSHFP 4 2 00000000000000000000000000000000000000000000000000000000000000FF
 host.lower.example.org. 5400 IN HTTPS \\# 3 000100
 www.lower.example.org. 5400 IN CNAME host\\.name.lower.example.org.
 mail.example.org. 600 IN A 192.0.2.1
 mail.example.org. 600 IN AAAA 2001:db8:0:0:0:0:0:1
 sub.example.org. 5400 IN NS ns.sub.example.org.
-sub.example.org. 5400 IN DS 1 13 2 00AA
+sub.example.org. 5400 IN DS 1 13 2 00000000000000000000000000000000000000000000000000000000000000AA
 ns.sub.example.org. 5400 IN A 192.0.2.2
 ";
         assert_eq!(read(text).join("\n") + "\n", expected);
@@ -561,7 +601,18 @@ ns.sub.example.org. 5400 IN A 192.0.2.2
             ("s NS n.example.net.\nx.s MX 1 @", 2, "delegation"),
             ("s NS n.example.net.\ns TXT x", 2, "delegation"),
             ("s NS n.s", 1, "address"),
-            ("s DS 1 13 2 00", 1, "no NS"),
+            ("s DS 1 13 1 0000000000000000000000000000000000000000", 1, "no NS"),
+            ("s NS n.example.net.\ns DS 1 13 2 00AA", 2, "32 octets"),
+            ("s NS n.example.net.\ns DS \\# 6 00010D0200AA", 2, "32 octets"),
+            ("a SSHFP 4 1 00", 1, "20 octets"),
+            ("a HTTPS \\# 1 00", 1, "no HTTPS record"),
+            ("a TYPE18 \\# 1 00", 1, "no TYPE18 record"),
+            ("a TYPE13 \\# 2 0161", 1, "no TYPE13 record"),
+            ("a TYPE29 \\# 1 00", 1, "not served"),
+            ("a TYPE14 \\# 2 0000", 1, "not served"),
+            ("@ TYPE63 \\# 7 00000001010100", 1, "made by the directory"),
+            ("@ TYPE62 \\# 6 000000010000", 1, "made by the directory"),
+            ("a TYPE32769 \\# 5 00010D0200", 1, "not served"),
             ("@ CNAME a", 1, "own name"),
             ("* NS n.example.net.", 1, "wildcard"),
             ("a CAA 0 is-sue x", 1, "tag"),
@@ -582,6 +633,52 @@ ns.sub.example.org. 5400 IN A 192.0.2.2
         let long: String = (0..MAX_RECORDS + 5).map(|number| format!("a{number} A 192.0.2.1\n")).collect();
         assert!(faults(&long).iter().any(|(_, reason)| reason.contains("more than")));
         assert_eq!(faults(&" ".repeat(MAX_TEXT + 1)).len(), 1);
+    }
+
+    /// RFC 4034 section 6.2: validators put the names of these types into lower case before they look at a signature.
+    #[test]
+    fn names_in_octets_are_in_lower_case() {
+        assert_eq!(read("a TYPE17 \\# 6 014100014200"), ["a.example.org. 3600 IN TYPE17 \\# 6 016100016200"]);
+        assert_eq!(read("a TYPE18 \\# 5 4142014100"), ["a.example.org. 3600 IN TYPE18 \\# 5 4142016100"]);
+    }
+
+    #[test]
+    fn service_bindings() {
+        for (data, good) in [
+            ("0000 00", true),
+            ("0000 00 0003 0002 01bb", false),
+            ("0001", false),
+            ("0001 c000", false),
+            ("0001 00 0001 0003 026832 0003 0002 01bb", true),
+            ("0001 00 0003 0002 01bb 0001 0003 026832", false),
+            ("0001 00 0003 0001 bb", false),
+            ("0001 00 0001 0001 00", false),
+            ("0001 00 0002 0000", false),
+            ("0001 00 0001 0003 026832 0002 0000", true),
+            ("0001 00 0000 0002 0003", false),
+            ("0001 00 0000 0002 0003 0003 0002 01bb", true),
+            ("0001 00 0004 0004 c0000201", true),
+            ("0001 00 0004 0003 c00002", false),
+            ("0001 00 0006 0004 c0000201", false),
+            ("0001 00 ffff 0000", false),
+            ("0001 00 0007 0008 2f787b3f646e737d", true),
+            ("0001 00 00", false),
+        ] {
+            let octets = data.replace(' ', "").len() / 2;
+            let text = format!("a HTTPS \\# {octets} {data}");
+            assert_eq!(Fragment::parse(&text, &apex()).is_ok(), good, "{data}");
+        }
+    }
+
+    #[test]
+    fn names_without_records_are_limited() {
+        let deep = |records: usize| -> String {
+            let labels = "a.".repeat(100);
+            (0..records).map(|number| format!("{labels}b{number} A 192.0.2.1\n")).collect()
+        };
+        assert!(Fragment::parse(&deep(MAX_EMPTY / 100), &apex()).is_ok());
+        let found = faults(&deep(MAX_EMPTY / 100 + 1));
+        assert!(found.len() == 1 && found[0].1.contains("fewer labels"), "{found:?}");
     }
 
     proptest! {

@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 /// Octets of SHA-256 that RFC 8162 section 3 keeps.
 const HASH: usize = 28;
 const SMIMECERT: &[u8] = b"_smimecert";
+/// The most labels that a local part makes in the form with dots. Each but the first is a name of its own in the zone, with a
+/// place in its chain of denials: without a limit one mailbox makes more than a hundred.
+const MAX_DOTTED: usize = 8;
 
 /// `_smimecert.<domain>`: the apex of the zone that a domain delegates.
 #[must_use]
@@ -46,13 +49,15 @@ pub fn cert_owner(address: &Address) -> Result<Name, Error> {
 }
 
 /// Every CERT owner of an address: [`cert_owner`], and for a local part with dots also the name in which each dot
-/// separates labels, where software of the Direct Project looks. May be empty: see [`cert_owner`] for what is left out.
+/// separates labels, where software of the Direct Project looks; that one only up to eight labels, none of them a wildcard or
+/// reserved. May be empty: see [`cert_owner`] for what is left out.
 #[must_use]
 pub fn cert_owners(address: &Address) -> Vec<Name> {
     let mut owners: Vec<Name> = cert_owner(address).into_iter().collect();
     let labels: Vec<&[u8]> = address.local().as_bytes().split(|octet| *octet == b'.').collect();
-    let reserved = labels.first() == Some(&&b"*"[..]) || labels.last().is_some_and(|nearest| nearest.starts_with(b"_"));
-    if labels.len() > 1 && !reserved {
+    // RFC 4592 section 2.2.2: also an empty `*.<domain>`, above another name, speaks for every name that is absent.
+    let reserved = labels.iter().any(|label| *label == b"*" || label.starts_with(b"_"));
+    if (2..=MAX_DOTTED).contains(&labels.len()) && !reserved {
         let dotted = labels.iter().rev().try_fold(address.domain().name().clone(), |name, label| name.prepend(label));
         owners.extend(dotted);
     }
@@ -100,6 +105,12 @@ mod tests {
         // Harmless as one label, not with dots.
         assert_eq!(owners("*.a@example.org"), [r"*\.a.example.org."]);
         assert_eq!(owners("a._tcp@example.org"), [r"a\._tcp.example.org."]);
+        assert_eq!(owners("a.*@example.org"), [r"a\.*.example.org."]);
+        assert_eq!(owners("a.*.b@example.org"), [r"a\.*\.b.example.org."]);
+        assert_eq!(owners("a._tcp.b@example.org"), [r"a\._tcp\.b.example.org."]);
+        // Each label of the form with dots is a name in the zone.
+        assert_eq!(owners("a.b.c.d.e.f.g.h@example.org").len(), 2);
+        assert_eq!(owners("a.b.c.d.e.f.g.h.i@example.org").len(), 1);
         // Too long for one label, not with dots.
         let long = format!("{0}.{0}@example.org", "x".repeat(40));
         assert_eq!(owners(&long), [format!("{0}.{0}.example.org.", "x".repeat(40))]);

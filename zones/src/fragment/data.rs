@@ -5,8 +5,8 @@ use core::str::FromStr;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
-use super::Fault;
 use super::scan::Word;
+use super::{Fault, octets_only};
 use crate::{Name, Rdata, RecordType, presentation};
 
 /// The words of one record, read from the left.
@@ -36,9 +36,11 @@ impl<'w, 'a> Words<'w, 'a> {
     }
 
     /// RFC 3597 section 5: the generic form is good for every type; of one that is known it has to have the form of the type.
+    /// A server that knows the type would refuse the whole zone for it.
     fn known(&mut self, rtype: RecordType, octets: Vec<u8>) -> Result<Rdata, Fault> {
-        if rtype.mnemonic().is_none() || !has_text(rtype) {
-            return Ok(octets.into());
+        if !has_text(rtype) {
+            let taken = octets_only::form(rtype).and_then(|form| form(&octets));
+            return taken.map(Rdata::from).ok_or_else(|| self.fault(format!("these octets are no {rtype} record")));
         }
         let text = presentation(rtype, &octets);
         if text.starts_with("\\#") {
@@ -47,7 +49,11 @@ impl<'w, 'a> Words<'w, 'a> {
         // By way of the text, so that names get into lower case.
         let mut scanner = super::scan::Scanner::new(&text);
         match scanner.entry() {
-            Some(Ok(entry)) => Words::new(self.line, &entry.words, self.origin).rdata(rtype),
+            Some(Ok(entry)) => {
+                let read = Words::new(self.line, &entry.words, self.origin).rdata(rtype);
+                // The words were made here: their lines are not those of the text.
+                read.map_err(|fault| self.fault(fault.reason))
+            }
             _ => Err(self.fault(format!("these octets are no {rtype} record"))),
         }
     }
@@ -111,15 +117,13 @@ impl<'w, 'a> Words<'w, 'a> {
             // RFC 4255 section 3.2
             RecordType::SSHFP => {
                 self.number::<u8>("an algorithm", out)?;
-                self.number::<u8>("a fingerprint type", out)?;
-                self.hex(out)?;
+                self.digest("a fingerprint type", &[(1, 20), (2, 32)], out)?;
             }
             // RFC 4034 section 5.3
             RecordType::DS => {
                 self.number::<u16>("a key tag", out)?;
                 self.number::<u8>("an algorithm", out)?;
-                self.number::<u8>("a digest type", out)?;
-                self.hex(out)?;
+                self.digest("a digest type", &[(1, 20), (2, 32), (3, 32), (4, 48), (5, 32), (6, 32)], out)?;
             }
             // RFC 7929 section 2.3
             RecordType::OPENPGPKEY => {
@@ -226,6 +230,21 @@ impl<'w, 'a> Words<'w, 'a> {
         Ok(())
     }
 
+    /// The number of a kind of digest and a digest, which has to be as long as its kind says, where that is known: other
+    /// servers do not load a zone with a digest that was cut off.
+    fn digest(&mut self, what: &str, lengths: &[(u8, usize)], out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.number::<u8>(what, out)?;
+        let (kind, before) = (out.last().copied(), out.len());
+        self.hex(out)?;
+        let found = out.len() - before;
+        match lengths.iter().find(|(known, _)| Some(*known) == kind) {
+            Some((kind, length)) if found != *length => {
+                Err(self.fault(format!("{what} of {kind} has a digest of {length} octets; these are {found}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The rest, which may be written in several pieces.
     fn joined(&mut self, what: &str) -> Result<String, Fault> {
         let mut text = self.next(what)?.text.to_owned();
@@ -241,7 +260,7 @@ impl<'w, 'a> Words<'w, 'a> {
 }
 
 /// Whether the text of a type is read above.
-fn has_text(rtype: RecordType) -> bool {
+pub(super) fn has_text(rtype: RecordType) -> bool {
     use RecordType as T;
     [
         T::A,
