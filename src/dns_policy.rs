@@ -20,18 +20,18 @@ pub(crate) struct DnsPolicy {
     #[arg(long, value_name = "OCTETS", env = "CERTDIR_UDP_PAYLOAD", default_value_t = 1232,
           value_parser = clap::value_parser!(u16).range(512..=4096))]
     pub(crate) udp_payload: u16,
-    /// Who gets certificates over UDP: sources that a server cookie has verified (others are told to come over TCP), or
+    /// Who gets certificates and other long answers over UDP: sources that a server cookie has verified (others are told to come over TCP), or
     /// always, which helps whoever forges sources.
     #[arg(long, value_enum, env = "CERTDIR_UDP_CERTIFICATES", default_value_t = UdpCertificatesChoice::Verified)]
     udp_certificates: UdpCertificatesChoice,
-    /// UDP answers of one kind (records, denials, errors) that a network without a cookie (IPv4 /24, IPv6 /56) gets in a
+    /// UDP answers of one kind (records, denials, errors, withheld answers) that a network without a cookie (IPv4 /24, IPv6 /56) gets in a
     /// second; 0 for no limit.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_RATE", default_value_t = 200)]
     dns_rate: u32,
     /// Above that rate every so many-th query is told to come over TCP, the others get no answer: 1 answers all, 0 none.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_SLIP", default_value_t = 1)]
     dns_slip: u32,
-    /// Denials that each DNS thread signs in a second; above that UDP queries are told to come over TCP, where they wait.
+    /// Denials that each DNS thread signs in a second, half of them at most for one network; above that UDP queries are told to come over TCP, where they wait.
     /// 0 for no limit.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_SIGNATURES", default_value_t = 10_000)]
     dns_signatures: u32,
@@ -89,6 +89,7 @@ impl DnsPolicy {
             signatures_per_second: self.dns_signatures,
             cookies: Some(CookieSecret::new(secret)),
             query_log: self.query_log.map(|choice| QueryLog { sample: choice.0, full: self.query_log_full }),
+            ..Policy::default()
         })
     }
 }

@@ -88,16 +88,16 @@ pub struct Scratch {
     denials: Denials,
     /// Made for the first UDP request.
     rates: Option<Rates>,
-    /// Responses that rate limiting dropped, since somebody looked.
-    dropped: u64,
+    /// Rate limiting dropped a response since somebody looked.
+    dropped: bool,
     sampler: Sampler,
 }
 
 impl Scratch {
     /// For a worker with these limits.
     pub fn new(policy: Policy) -> Scratch {
-        let denials = Denials::new(policy.signatures_per_second);
-        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: 0, sampler: Sampler::default() }
+        let denials = Denials::new(policy.signatures_per_second, policy.proofs);
+        Scratch { policy, name: [0; MAX_NAME], denials, rates: None, dropped: false, sampler: Sampler::default() }
     }
 
     /// Whether a denial could be signed for this source now: a question that waits for that need not be answered before.
@@ -105,8 +105,8 @@ impl Scratch {
         self.denials.may_sign(source, now)
     }
 
-    /// How many responses rate limiting dropped since this was asked last.
-    pub(crate) fn take_dropped(&mut self) -> u64 {
+    /// Whether rate limiting dropped a response since this was asked last.
+    pub(crate) fn take_dropped(&mut self) -> bool {
         std::mem::take(&mut self.dropped)
     }
 }
@@ -141,7 +141,7 @@ pub fn answer<Z: Zones>(
         _ => (CookieState::None, None),
     };
     let verified = transport.is_stream() || state == CookieState::Valid;
-    let certificates = verified || policy.udp_certificates == UdpCertificates::Always;
+    let large = verified || policy.udp_certificates == UdpCertificates::Always;
     let rates = if verified || policy.responses_per_second == 0 {
         None
     } else {
@@ -159,7 +159,7 @@ pub fn answer<Z: Zones>(
         padded: edns.padding && transport.is_encrypted(),
     });
     let room = room(transport, policy, request.edns).min(out.len());
-    let gate = Gate::new(certificates, rates, source, now);
+    let gate = Gate::new(large, rates, source, now);
     let mut response = Response::new(out.get_mut(..room)?, &request, opt, gate);
     let mut later = false;
     let mut rcode = match request.fault {
@@ -193,7 +193,7 @@ pub fn answer<Z: Zones>(
         Verdict::Pass => {}
         Verdict::Slip => rcode = Rcode::NOERROR,
         Verdict::Drop => {
-            *dropped += 1;
+            *dropped = true;
             return None;
         }
     }

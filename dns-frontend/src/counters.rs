@@ -28,7 +28,18 @@ const FAMILIES: [Family; 9] = [
         name: "certdir_dns_responses_total",
         help: "DNS responses by response code.",
         label: "rcode",
-        values: &["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS", "BADCOOKIE"],
+        values: &[
+            "NOERROR",
+            "FORMERR",
+            "SERVFAIL",
+            "NXDOMAIN",
+            "NOTIMP",
+            "REFUSED",
+            "YXDOMAIN",
+            "BADVERS",
+            "BADCOOKIE",
+            "other",
+        ],
     },
     Family {
         name: "certdir_dns_queries_by_type_total",
@@ -89,14 +100,15 @@ const DEFERRED: usize = 6;
 const SEND_FAILED: usize = 7;
 const REFUSED_CONNECTIONS: usize = 8;
 
-/// The response codes in the order of their family.
-const RCODE_VALUES: [Rcode; 8] = [
+/// The response codes in the order of their family, which has one more place for all others.
+const RCODE_VALUES: [Rcode; 9] = [
     Rcode::NOERROR,
     Rcode::FORMERR,
     Rcode::SERVFAIL,
     Rcode::NXDOMAIN,
     Rcode::NOTIMP,
     Rcode::REFUSED,
+    Rcode::YXDOMAIN,
     Rcode::BADVERS,
     Rcode::BADCOOKIE,
 ];
@@ -135,15 +147,11 @@ impl Tally {
         Tally { transport, counts: [const { AtomicU64::new(0) }; COUNTS] }
     }
 
-    /// Counts a request: its response, or that it got none.
-    pub(crate) fn request(&self, response: Option<Finished>) {
-        let Some(finished) = response else {
-            return self.add(const { start(DROPPED) }, 1);
-        };
+    /// Counts a request and its response.
+    pub(crate) fn request(&self, finished: Finished) {
         let Finished { rcode, truncated, rtype, cookie, signed, reused, .. } = finished;
-        if let Some(at) = RCODE_VALUES.iter().position(|&known| known == rcode) {
-            self.add(const { start(RCODES) } + at, 1);
-        }
+        let code = RCODE_VALUES.iter().position(|&known| known == rcode).unwrap_or(RCODE_VALUES.len());
+        self.add(const { start(RCODES) } + code, 1);
         self.add(const { start(TYPES) } + place_of_type(rtype), 1);
         let cookie = match cookie {
             CookieState::None => 0,
@@ -172,12 +180,14 @@ impl Tally {
         self.add(const { start(DEFERRED) }, 1);
     }
 
-    /// Of the messages that got no response so many were dropped by rate limiting.
-    pub(crate) fn rate_dropped(&self, count: u64) {
-        if count > 0 {
-            self.add(const { start(DROPPED) }, count.wrapping_neg());
-            self.add(const { start(DROPPED) } + 1, count);
-        }
+    /// Counts a message that gets no response: it is too short, or a response itself.
+    pub(crate) fn ignored(&self) {
+        self.add(const { start(DROPPED) }, 1);
+    }
+
+    /// Counts a request whose response is dropped by rate limiting.
+    pub(crate) fn rate_dropped(&self) {
+        self.add(const { start(DROPPED) + 1 }, 1);
     }
 
     /// Counts a response that the system did not take.
@@ -190,7 +200,8 @@ impl Tally {
         self.add(const { start(REFUSED_CONNECTIONS) }, 1);
     }
 
-    /// Counts how long so many responses took, from the request in hand to the response handed over.
+    /// Counts how long so many responses took, from the request in hand to the response handed over; what waited for a
+    /// signature, with the waiting.
     pub(crate) fn latency(&self, took: Duration, count: usize) {
         let (took, count) = (u64::try_from(took.as_micros()).unwrap_or(u64::MAX), count as u64);
         let bucket = LATENCIES.iter().take_while(|&&bound| took > bound).count();
@@ -392,24 +403,27 @@ mod tests {
         let tallies: Arc<[Arc<Tally>]> =
             [Transport::Udp, Transport::Udp, Transport::Quic].map(|transport| Arc::new(Tally::new(transport))).into();
         let counters = Counters(tallies.clone());
-        tallies[0].request(Some(finished(Rcode::NXDOMAIN, Some(Truncation::Unverified))));
-        tallies[1].request(Some(finished(Rcode::NXDOMAIN, None)));
-        tallies[1].request(None);
-        tallies[1].request(None);
-        tallies[1].rate_dropped(1);
+        tallies[0].request(finished(Rcode::NXDOMAIN, Some(Truncation::Unverified)));
+        tallies[1].request(finished(Rcode::NXDOMAIN, None));
+        tallies[1].ignored();
+        tallies[1].rate_dropped();
         tallies[1].latency(Duration::from_micros(20), 3);
         tallies[1].latency(Duration::from_micros(21), 1);
         tallies[1].latency(Duration::from_secs(2), 1);
-        tallies[2].request(Some(finished(Rcode::BADVERS, None)));
+        for rcode in [Rcode::BADVERS, Rcode::YXDOMAIN, Rcode(11)] {
+            tallies[2].request(finished(rcode, None));
+        }
         let snapshot = counters.snapshot();
         assert_eq!((snapshot.udp.queries(), snapshot.udp.truncated(), snapshot.udp.dropped()), (4, 1, 2));
         assert_eq!((snapshot.udp.responses(Rcode::NXDOMAIN), snapshot.udp.signatures()), (2, 2));
-        assert_eq!(snapshot.quic.responses(Rcode::BADVERS), 1);
+        assert_eq!((snapshot.quic.responses(Rcode::BADVERS), snapshot.quic.responses(Rcode::YXDOMAIN)), (1, 1));
+        assert_eq!(snapshot.quic.queries(), 3, "whatever the code");
         let mut text = String::new();
         counters.write_metrics(&mut text).unwrap();
         for line in [
             "certdir_dns_queries_total{transport=\"udp\"} 4",
             "certdir_dns_responses_total{transport=\"doq\",rcode=\"BADVERS\"} 1",
+            "certdir_dns_responses_total{transport=\"doq\",rcode=\"other\"} 1",
             "certdir_dns_queries_by_type_total{transport=\"udp\",type=\"SMIMEA\"} 2",
             "certdir_dns_truncated_total{transport=\"udp\",reason=\"unverified\"} 1",
             "certdir_dns_cookies_total{transport=\"udp\",state=\"valid\"} 2",

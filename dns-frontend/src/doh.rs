@@ -62,20 +62,20 @@ impl<L: Latest> Desks<L> {
     }
 
     /// Answers one message; `None` for what gets no answer. The error is a place to wait in for a signature: `place` if
-    /// there is one; none is taken when it is not `patient`.
+    /// there is one. A message that `arrived` long ago does not wait any longer.
     fn answer(
         &self,
         asker: &Asker,
         request: &[u8],
         place: Option<Place>,
-        patient: bool,
+        arrived: Instant,
     ) -> Result<Option<Vec<u8>>, Place> {
         let Some(mut desk) = self.free() else {
             return Ok(None);
         };
         let Desk { latest, scratch, out, tally } = &mut *desk;
         let finished = answer(latest.load(), request, asker, (self.clock)(), scratch, out);
-        if patient && finished.is_some_and(|finished| finished.later) {
+        if arrived.elapsed() < SIGNING && finished.is_some_and(|finished| finished.later) {
             let new = place.is_none();
             let admit = || self.postponed.admit(asker.source).filter(|_| request.len() <= LONGEST_POSTPONED);
             if let Some(place) = place.or_else(admit) {
@@ -85,8 +85,13 @@ impl<L: Latest> Desks<L> {
                 return Err(place);
             }
         }
+        let Some(finished) = finished else {
+            tally.ignored();
+            return Ok(None);
+        };
         tally.request(finished);
-        Ok(finished.and_then(|finished| out.get(..finished.length)).map(<[u8]>::to_vec))
+        tally.latency(arrived.elapsed(), 1);
+        Ok(out.get(..finished.length).map(<[u8]>::to_vec))
     }
 }
 
@@ -137,16 +142,16 @@ pub(crate) fn message_in(query: &str) -> Option<Vec<u8>> {
 
 async fn respond<L: Latest>(desks: &Desks<L>, source: IpAddr, request: &[u8]) -> Response {
     let asker = Asker::new(Transport::Https, source);
-    let until = Instant::now() + SIGNING;
+    let arrived = Instant::now();
     let mut place = None;
     let message = loop {
         let second = (desks.clock)();
-        match desks.answer(&asker, request, place.take(), Instant::now() < until) {
+        match desks.answer(&asker, request, place.take(), arrived) {
             Ok(message) => break message,
             Err(kept) => place = Some(kept),
         }
         // There are no signatures before the clock's next second.
-        while (desks.clock)() == second && Instant::now() < until {
+        while (desks.clock)() == second && arrived.elapsed() < SIGNING {
             sleep(LOOK).await;
         }
     };

@@ -12,6 +12,7 @@ use axum::Router;
 use certdir_directory::{Clock, Connections};
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -41,8 +42,8 @@ const UDP_PAYLOAD: std::ops::RangeInclusive<u16> = 512..=4096;
 pub struct Options {
     /// Threads for each UDP address, and as many for all streams. At least 1.
     pub workers: usize,
-    /// What one source may get, and what all may get together. Rates are divided among the workers of an address; the
-    /// signatures are those of each worker.
+    /// What one source may get, and what all may get together. Rates are divided among the workers of an address, proofs
+    /// among all; the signatures are those of each worker.
     pub policy: Policy,
     /// Open connections in all (TCP, TLS, QUIC). One costs up to 150 KB while its client does not read, over QUIC 300 KB.
     pub connections: usize,
@@ -149,6 +150,8 @@ impl Frontend {
         policy.udp_payload = policy.udp_payload.clamp(*UDP_PAYLOAD.start(), *UDP_PAYLOAD.end());
         // The system spreads the datagrams of a network, by address and port, over the workers.
         policy.responses_per_second = policy.responses_per_second.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+        // Each of these threads keeps its own, and so does each desk of HTTPS.
+        policy.proofs /= workers * (addresses.len() + 2);
         let options = Options { workers, policy, ..options };
         let bound = addresses.iter().map(|&address| Bound::new(address, workers)).collect::<Result<Vec<_>, Error>>()?;
         let tally = |transport| Arc::new(Tally::new(transport));
@@ -412,6 +415,11 @@ fn open(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
         // Less than asked for is all right: the system has its own limit.
         socket.set_recv_buffer_size(UDP_QUEUE)?;
         socket.set_send_buffer_size(UDP_QUEUE)?;
+        // RFC 9715 section 3.1: forged news of a narrow path do not make us send fragments.
+        match address {
+            SocketAddr::V4(_) => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::OMIT)?,
+            SocketAddr::V6(_) => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::OMIT)?,
+        }
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv4PacketInfo, &true)?,
             IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
@@ -453,4 +461,27 @@ where
         let _ending = ending;
         work()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{ip_mtu_discover, ipv6_mtu_discover};
+
+    use super::*;
+
+    #[test]
+    fn rfc9715_3_1_the_path_mtu_is_not_what_others_say() {
+        let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| open(address.parse().unwrap(), Type::DGRAM, true));
+        assert_eq!(ip_mtu_discover(v4.unwrap()).unwrap(), Ipv4PathMtuDiscovery::OMIT);
+        assert_eq!(ipv6_mtu_discover(v6.unwrap()).unwrap(), Ipv6PathMtuDiscovery::OMIT);
+    }
+
+    #[test]
+    fn proofs_do_not_grow_with_threads() {
+        let addresses = ["127.0.0.1:0", "[::1]:0"].map(|address| address.parse().unwrap());
+        for workers in [1, 8] {
+            let frontend = Frontend::bind(&addresses, Options { workers, ..Options::default() }).unwrap();
+            assert_eq!(frontend.options.policy.proofs * workers * 4, Policy::default().proofs);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::query_log::QueryLog;
 pub struct Policy {
     /// Longest UDP response, in octets (512 to 4,096). 1,232 passes everywhere without fragments (RFC 9715 section 3.1).
     pub udp_payload: u16,
-    /// Who gets certificates over UDP.
+    /// Who gets certificates, and other answers of more than 512 octets, over UDP.
     pub udp_certificates: UdpCertificates,
     /// UDP responses of one kind (positive, denial, error, withheld certificate) that an unverified network, an IPv4
     /// /24 or an IPv6 /56, gets in a second; 0 for no limit.
@@ -20,6 +20,8 @@ pub struct Policy {
     /// Denials signed in a second; 0 for no limit. One network gets at most half of them. Above that, UDP gets an empty
     /// response with TC set, and streams are to wait.
     pub signatures_per_second: u32,
+    /// Signed denials that are kept to be given out again, of about 370 octets each.
+    pub proofs: usize,
     /// The secret of server cookies; without it nobody gets one.
     pub cookies: Option<CookieSecret>,
     /// What is logged of the queries.
@@ -44,6 +46,7 @@ impl Default for Policy {
             responses_per_second: 200,
             slip: 1,
             signatures_per_second: 10_000,
+            proofs: 131_072,
             cookies: None,
             query_log: None,
         }

@@ -17,8 +17,8 @@ const VALIDITY: i64 = 3 * 86_400;
 const KEEP: i64 = VALIDITY / 2;
 /// Seconds by which a signature begins in the past, for resolvers whose clock is behind.
 const SKEW: i64 = 3_600;
-/// Proofs in one generation; a worker keeps at most two generations, about 12 MiB.
-const GENERATION: usize = 16_384;
+/// The fewest proofs in one of the two generations.
+const SMALLEST_GENERATION: usize = 64;
 
 /// The proofs that one worker has signed.
 ///
@@ -27,6 +27,8 @@ const GENERATION: usize = 16_384;
 pub(crate) struct Denials {
     young: HashMap<Denial, Kept>,
     old: HashMap<Denial, Kept>,
+    /// Proofs in one generation.
+    generation: usize,
     budget: Budget,
     /// Who asks for what is signed now.
     source: IpAddr,
@@ -113,11 +115,12 @@ impl Kept {
 }
 
 impl Denials {
-    /// With so many signatures in a second; 0 for no limit.
-    pub(crate) fn new(per_second: u32) -> Denials {
+    /// With so many signatures in a second, 0 for no limit, and room for so many proofs.
+    pub(crate) fn new(per_second: u32, proofs: usize) -> Denials {
+        let generation = (proofs / 2).max(SMALLEST_GENERATION);
         let budget = Budget { per_second, second: UnixTime::MIN, used: 0, used_by: HashMap::new() };
         let source = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Denials { young: HashMap::new(), old: HashMap::new(), budget, source, signed: 0, reused: 0 }
+        Denials { young: HashMap::new(), old: HashMap::new(), generation, budget, source, signed: 0, reused: 0 }
     }
 
     /// What is signed from now on is signed for this source.
@@ -152,7 +155,7 @@ impl Denials {
                     sign(zone, denial, now)?
                 }
             };
-            if self.young.len() >= GENERATION {
+            if self.young.len() >= self.generation {
                 // Both keep their room.
                 std::mem::swap(&mut self.young, &mut self.old);
                 self.young.clear();
@@ -185,7 +188,7 @@ mod tests {
     fn one_network_gets_half_of_the_signatures() {
         let [first, neighbour, other, third] =
             ["192.0.2.1", "192.0.2.255", "198.51.100.1", "2001:db8::1"].map(|text| text.parse().unwrap());
-        let mut denials = Denials::new(10);
+        let mut denials = Denials::new(10, 0);
         let mut take = |source, now| {
             let may = denials.may_sign(source, now);
             assert_eq!(denials.budget.take(source, now).is_ok(), may);
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!([first, neighbour, other, third].map(|source| taken(source, 7)), [5, 0, 5, 0]);
         assert_eq!([third, first].map(|source| taken(source, 8)), [5, 5], "the next second");
         assert!(denials.budget.used_by.len() <= 10);
-        let mut unbounded = Denials::new(0);
+        let mut unbounded = Denials::new(0, 0);
         assert!((0..100).all(|_| unbounded.budget.take(first, 7).is_ok()));
     }
 }

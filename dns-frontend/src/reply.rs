@@ -297,12 +297,9 @@ impl<'z> Reply<'_, '_, 'z> {
             let mut at = servers;
             for server in ns.rrset.rdata() {
                 let name = at + RECORD;
-                if name >= POINTER_RANGE {
-                    return Ok(());
-                }
-                let owner = Owner::Pointer(pointer(name));
                 at = name + server.len();
                 let server = server.to_ascii_lowercase();
+                let owner = if name < POINTER_RANGE { Owner::Pointer(pointer(name)) } else { Owner::Name(&server) };
                 let Some(node) = zone.get(&server).filter(|_| is_at_or_below(&server, cut) == needed) else {
                     continue;
                 };

@@ -41,6 +41,8 @@ pub(crate) enum Owner<'a> {
     Pointer([u8; 2]),
     /// One label in front of a name that stands in the message already.
     Below(&'a [u8], [u8; 2]),
+    /// A name in full; not the root.
+    Name(&'a [u8]),
 }
 
 /// Pointer to the name at this offset, which is below [`POINTER_RANGE`] (RFC 1035 section 4.1.4).
@@ -93,7 +95,7 @@ pub(crate) enum Explanation {
 
 /// What the source may have.
 pub(crate) struct Gate<'a> {
-    certificates: bool,
+    large: bool,
     rates: Option<&'a mut Rates>,
     source: IpAddr,
     now: UnixTime,
@@ -102,9 +104,9 @@ pub(crate) struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// `certificates`: the source may have certificates. `rates`: it may have no more than that.
-    pub(crate) fn new(certificates: bool, rates: Option<&'a mut Rates>, source: IpAddr, now: UnixTime) -> Gate<'a> {
-        Gate { certificates, rates, source, now, verdict: None }
+    /// `large`: the source may have certificates, and long answers of other types. `rates`: it may have no more than that.
+    pub(crate) fn new(large: bool, rates: Option<&'a mut Rates>, source: IpAddr, now: UnixTime) -> Gate<'a> {
+        Gate { large, rates, source, now, verdict: None }
     }
 
     /// What becomes of a response of this kind. It counts once.
@@ -122,7 +124,8 @@ impl<'a> Gate<'a> {
 pub enum Truncation {
     /// It is longer than the client or this server takes in one datagram.
     Size,
-    /// It has certificates, and the source is not verified (RFC 8162 section 9.1).
+    /// It has certificates, or other records in more than 512 octets, and the source is not verified (RFC 8162 section
+    /// 9.1).
     Unverified,
     /// It needs a signature, and those of this second are used up.
     Budget,
@@ -144,6 +147,8 @@ pub(crate) struct Response<'a> {
     opt: Option<Opt>,
     explanation: Option<Explanation>,
     gate: Gate<'a>,
+    /// There are answers that the source gets only when the response is short.
+    only_short: bool,
 }
 
 /// A place in a response that it can go back to.
@@ -168,6 +173,7 @@ impl<'a> Response<'a> {
             opt,
             explanation: None,
             gate,
+            only_short: false,
         };
         response.put(&[0; HEADER]);
         response.put(request.question);
@@ -221,6 +227,9 @@ impl<'a> Response<'a> {
 
     /// What rate limiting says, once the records are there.
     pub(crate) fn verdict(&mut self, rcode: Rcode) -> Verdict {
+        if self.only_short && self.length_with_opt() > MIN_RESPONSE {
+            self.cut(Truncation::Unverified);
+        }
         let kind = match rcode {
             _ if self.cut == Some(Truncation::Unverified) => Kind::Withheld,
             Rcode::NOERROR if self.answers > 0 => Kind::Positive,
@@ -236,11 +245,15 @@ impl<'a> Response<'a> {
 
     /// Adds one record of class IN; `ttl` in seconds.
     pub(crate) fn record(&mut self, section: Section, owner: Owner<'_>, rtype: RecordType, ttl: u32, rdata: &[u8]) {
-        if !self.gate.certificates
-            && section == Section::Answer
-            && matches!(rtype, RecordType::SMIMEA | RecordType::CERT)
-        {
-            self.cut(Truncation::Unverified);
+        if !self.gate.large && section == Section::Answer {
+            match rtype {
+                RecordType::SMIMEA | RecordType::CERT => self.cut(Truncation::Unverified),
+                // Resolvers and checkers need these, and their owner cannot make them long.
+                RecordType::SOA | RecordType::NS | RecordType::DNSKEY | RecordType::DS | RecordType::NSEC3PARAM => {}
+                // The signature of one of them.
+                RecordType::RRSIG if self.answers > 0 => {}
+                _ => self.only_short = true,
+            }
         }
         if self.cut.is_some() {
             return;
@@ -251,6 +264,13 @@ impl<'a> Response<'a> {
                 self.put(&[label.len() as u8]);
                 self.put(label);
                 parent
+            }
+            Owner::Name(name) => {
+                let Some((front, &end)) = name.split_last_chunk() else {
+                    return self.cut(Truncation::Size);
+                };
+                self.put(front);
+                end
             }
         };
         let [type0, type1] = rtype.0.to_be_bytes();
@@ -282,6 +302,7 @@ impl<'a> Response<'a> {
     pub(crate) fn clear(&mut self) {
         self.length = self.question_end;
         self.cut = None;
+        self.only_short = false;
         self.answers = 0;
         self.authorities = 0;
         self.additionals = 0;
@@ -289,8 +310,11 @@ impl<'a> Response<'a> {
 
     /// Whether the records and the OPT record fit.
     pub(crate) fn fits(&self) -> bool {
-        let opt = self.opt.map_or(0, |opt| OPT + opt.options(self.explanation));
-        self.cut.is_none() && self.length + opt <= self.out.len()
+        self.cut.is_none() && self.length_with_opt() <= self.out.len()
+    }
+
+    fn length_with_opt(&self) -> usize {
+        self.length + self.opt.map_or(0, |opt| OPT + opt.options(self.explanation))
     }
 
     /// Writes OPT and header; gives back the length in octets. A response that is cut, or does not fit, loses all its

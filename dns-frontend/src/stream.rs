@@ -92,7 +92,8 @@ impl<L: Latest> Worker<L> {
         tally: &Tally,
         writing: &'p Semaphore,
     ) -> Option<(Box<[u8]>, Finished, SemaphorePermit<'p>)> {
-        let until = Instant::now() + SIGNING;
+        let arrived = Instant::now();
+        let until = arrived + SIGNING;
         let mut place = None;
         loop {
             {
@@ -112,7 +113,10 @@ impl<L: Latest> Worker<L> {
                     false => None,
                 };
                 match page.put(asker, request, waits) {
-                    Put::Added(finished) => return Some((page.out.get(..page.written)?.into(), finished, permit)),
+                    Put::Added(finished) => {
+                        tally.latency(arrived.elapsed(), 1);
+                        return Some((page.out.get(..page.written)?.into(), finished, permit));
+                    }
                     Put::Nothing => return None,
                     Put::Later(kept) => place = Some(kept),
                 }
@@ -181,10 +185,11 @@ impl<Z: Zones> Page<'_, Z> {
         {
             return Put::Later(place);
         }
-        self.tally.request(finished);
         let Some(finished) = finished else {
+            self.tally.ignored();
             return Put::Nothing;
         };
+        self.tally.request(finished);
         // At most MAX_MESSAGE.
         *length = (finished.length as u16).to_be_bytes();
         self.written += LENGTH + finished.length;
@@ -321,10 +326,16 @@ struct Conversation<'w, S, L> {
 impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
     /// As much as can be done without waiting.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut served = false;
         loop {
             ready!(self.write_rest(context))?;
             if self.ended && self.request.is_empty() && self.later.is_empty() {
                 return Pin::new(&mut self.stream).poll_shutdown(context);
+            }
+            // However much one client asks, the others have their turn after every page.
+            if served {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let worker = self.worker;
             let desk = &mut *worker.desk.borrow_mut();
@@ -341,6 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             }
             self.tally.latency(began.elapsed(), count);
             self.unflushed = true;
+            served = true;
             let mut sent = 0;
             while let Some(rest) = responses.get(sent..).filter(|rest| !rest.is_empty()) {
                 match Pin::new(&mut self.stream).poll_write(context, rest)? {
@@ -453,7 +465,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             if page.is_full() || waits && !page.scratch.may_sign(source, page.now) {
                 return true;
             }
-            matches!(page.put(&self.asker, request, || waits.then_some(())), Put::Later(()))
+            match page.put(&self.asker, request, || waits.then_some(())) {
+                Put::Later(()) => return true,
+                Put::Added(_) => {
+                    page.responses -= 1;
+                    self.tally.latency(arrived.elapsed(), 1);
+                }
+                Put::Nothing => {}
+            }
+            false
         });
     }
 

@@ -77,13 +77,16 @@ pub(crate) fn serve<S: Family, L: Latest>(socket: &UdpSocket, any: bool, worker:
             let source = message.address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
             let asker = Asker::new(Transport::Udp, source);
             let finished = answer(zones, request, &asker, now, &mut scratch, out);
-            tally.request(finished);
+            match finished {
+                Some(finished) => tally.request(finished),
+                None if scratch.take_dropped() => tally.rate_dropped(),
+                None => tally.ignored(),
+            }
             if let Some(response) = finished.and_then(|finished| out.get(..finished.length)) {
                 batch.push(response, message.address, if any { asked_at(message) } else { None });
             }
         }
         batch.send(fd, &mut sending, &tally);
-        tally.rate_dropped(scratch.take_dropped());
         tally.latency(began.elapsed(), batch.count);
     }
 }

@@ -1,10 +1,12 @@
 //! The answer algorithm, one test for each rule, named by the section that makes it.
 
-use certdir_zones::RecordType;
+use std::sync::Arc;
+
+use certdir_zones::{Rdata, RecordType, Rrset, rdata};
 
 use crate::world::{
     DENIAL_TTL, NOW, SIGNED_FOR, STREAM, TTL, UDP, World, asker, generous, generous_up_to, name, opt, question,
-    question_of_class,
+    question_of_class, zone,
 };
 
 const NOERROR: u16 = 0;
@@ -295,4 +297,22 @@ fn rfc1035_3_1_a_name_of_nearly_255_octets() {
     let message = world.send(&request, UDP).unwrap();
     assert_eq!(message.types().0, [T::SMIMEA, T::RRSIG]);
     message.verify(&world.zone("_smimecert.example.org").key().dnskey(), NOW);
+}
+
+/// RFC 9471 section 3.1, where the names of servers stand farther away than a compression pointer reaches.
+#[test]
+fn rfc9471_glue_of_servers_far_into_the_response() {
+    let server = |at: usize| name(&format!("ns{at:03}-{}.cut.long.example", "x".repeat(50)));
+    let far = server(299);
+    let mut zone = zone("long.example", &[(&far.to_string(), T::A, Rdata::from(&[192, 0, 2, 1][..]))]);
+    let servers = Rrset::new(T::NS, TTL, (0..300).map(|at| rdata::ns(&server(at))).collect()).unwrap();
+    let (from, to) = ((NOW - 3600) as u32, (NOW + SIGNED_FOR) as u32);
+    let signed = zone.key().clone().sign(zone.apex(), &name("cut.long.example"), &servers, from, to).unwrap();
+    zone.set(&name("cut.long.example"), signed).unwrap();
+    let world = World(Arc::new([(zone.apex().clone(), zone)].into()));
+    let request = question("www.cut.long.example", T::A, Some(opt(1232, true)));
+    let message = world.send(&request, STREAM).unwrap();
+    assert!(message.octets.len() > 0x4000);
+    let glue: Vec<_> = message.additionals.iter().filter(|record| record.rtype == T::A).collect();
+    assert_eq!((glue.len(), &*glue[0].owner), (1, far.as_wire()));
 }

@@ -9,12 +9,12 @@ use certdir_dns::{
     Asker, CookieSecret, CookieState, Finished, Options, Policy, Scratch, Transport, Truncation, UdpCertificates,
     answer,
 };
-use certdir_zones::RecordType as T;
+use certdir_zones::{Rdata, RecordType as T};
 use proptest::prelude::*;
 
 use crate::message::Message;
 use crate::sockets::Running;
-use crate::world::{NOW, World, opt, question};
+use crate::world::{NOW, World, name, opt, question, zone};
 
 const COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
@@ -121,6 +121,45 @@ fn rfc8162_9_1_unverified_sources_get_certificates_over_tcp_only() {
             }
         }
     }
+}
+
+#[test]
+fn unverified_sources_get_long_answers_over_tcp_only() {
+    let strings = |count| Rdata::from([&[100][..], &[b'x'; 100]].concat().repeat(count));
+    let zone = zone(
+        "long.example",
+        &[
+            ("txt.long.example", T::TXT, strings(6)),
+            ("short.long.example", T::TXT, strings(1)),
+            ("alias.long.example", T::CNAME, Rdata::from(name("txt.long.example").as_wire())),
+        ],
+    );
+    let world = World(Arc::new([(zone.apex().clone(), zone)].into()));
+    let mut asking = Asking::new(&world, policy());
+    let mut always = Asking::new(&world, Policy { udp_certificates: UdpCertificates::Always, ..policy() });
+    let cookie = option(&asking.with_cookie("long.example", T::SOA, CLIENT).1, COOKIE).unwrap();
+    for (owner, rtype, long) in [
+        ("txt.long.example", T::TXT, true),
+        ("txt.long.example", T::ANY, true),
+        ("alias.long.example", T::TXT, true),
+        ("alias.long.example", T::CNAME, false),
+        ("txt.long.example", T::RRSIG, false),
+        ("short.long.example", T::TXT, false),
+        ("long.example", T::SOA, false),
+        ("long.example", T::NS, false),
+        ("long.example", T::DNSKEY, false),
+    ] {
+        let request = question(owner, rtype, Some(opt(4096, true)));
+        let (finished, message) = asking.ask(&request).unwrap();
+        assert_eq!(finished.truncated == Some(Truncation::Unverified), long, "{owner} {rtype}");
+        assert_eq!((empty(&message), message.truncated()), (long, long), "{owner} {rtype}");
+        assert!(message.octets.len() <= if long { request.len() } else { 512 }, "{owner} {rtype}");
+        assert_eq!(asking.with_cookie(owner, rtype, &cookie).0.truncated, None);
+        assert_eq!(always.ask(&request).unwrap().0.truncated, None);
+    }
+    // Denials are answered, whatever their length.
+    let (finished, message) = asking.ask(&question("nobody.long.example", T::TXT, Some(opt(4096, true)))).unwrap();
+    assert!(finished.truncated.is_none() && message.octets.len() > 512);
 }
 
 #[test]

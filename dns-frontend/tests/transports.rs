@@ -81,6 +81,13 @@ impl House {
         House::open(LOOPBACK, Options { policy: generosity(), ..Options::default() })
     }
 
+    /// What `/metrics` says in the line that begins so.
+    fn metric(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        self.counters.write_metrics(&mut text).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
+    }
+
     fn snapshot(&self) -> Snapshot {
         self.counters.snapshot()
     }
@@ -264,6 +271,10 @@ fn every_transport_gives_the_same_answer() {
     let Snapshot { udp, tcp, tls, https, quic } = house.snapshot();
     let queries = [udp, tcp, tls, https, quic].map(|sums| sums.queries());
     assert_eq!(queries, [16, 16, 16, 32, 16]);
+    for (transport, count) in [("tcp", 16), ("dot", 16), ("doh", 32), ("doq", 16)] {
+        let name = format!("certdir_dns_latency_seconds_count{{transport=\"{transport}\"}}");
+        assert_eq!(house.metric(&name), count, "{transport}");
+    }
     assert_eq!(quic.responses(Rcode::NXDOMAIN), tcp.responses(Rcode::NXDOMAIN));
 }
 
@@ -441,5 +452,10 @@ fn a_query_that_waits_for_a_signature_holds_nobody_up() {
     assert!(order.iter().any(|&(_, rcode)| rcode == Rcode::SERVFAIL.0), "{order:?}");
     let (last, _) = order[10];
     assert!(place(99) < place(last), "{order:?}");
+    // Its latency is that of the waiting, too.
+    let latency =
+        |le: &str| house.metric(&format!("certdir_dns_latency_seconds_bucket{{transport=\"tcp\",le=\"{le}\"}}"));
+    assert_eq!(latency("+Inf"), 11);
+    assert!((1..11).contains(&latency("1")));
     assert_eq!(order[place(99)].1, 0);
 }
