@@ -229,6 +229,7 @@ impl Frontend {
         let Options { workers, policy, connections: total, connections_per_source, idle, keepalive, slow } =
             self.options;
         let places = Arc::new(Connections::new(total, connections_per_source));
+        let handshaking = Arc::new(Connections::new(total, connections_per_source.div_ceil(2)));
         let stop = Stop::default();
         let (ending, mut ended) = mpsc::unbounded_channel();
         let mut threads = Vec::new();
@@ -277,9 +278,10 @@ impl Frontend {
                 continue;
             }
             let (latest, clock, policy, places) = (view.latest(), clock.clone(), policy.clone(), places.clone());
+            let handshaking = handshaking.clone();
             let stop = stop.signal.subscribe();
             threads.push(spawn("dns-stream", &ending, move || {
-                let seats = Seats::new(places, total, patience);
+                let seats = Seats::new(places, handshaking, total, patience);
                 listening.serve(stream::Worker::new(latest, clock, policy, seats), tallies, stop)
             })?);
         }

@@ -70,6 +70,8 @@ impl Seat {
 /// The connections of one worker thread.
 pub(crate) struct Seats {
     places: Arc<Connections>,
+    /// Places of TLS handshakes under way.
+    handshaking: Arc<Connections>,
     total: usize,
     patience: Patience,
     taken: RefCell<HashMap<u64, (Rc<Seat>, AbortHandle)>>,
@@ -82,9 +84,22 @@ pub(crate) struct Seats {
 const HURRY: u32 = 20;
 
 impl Seats {
-    /// `total` is what `places` has in all.
-    pub(crate) fn new(places: Arc<Connections>, total: usize, patience: Patience) -> Seats {
-        Seats { places, total, patience, taken: RefCell::default(), next: Cell::new(0), haste: Cell::new(1) }
+    /// `total` is what `places` has in all. A connection in a TLS handshake has one of `handshaking`, too.
+    pub(crate) fn new(
+        places: Arc<Connections>,
+        handshaking: Arc<Connections>,
+        total: usize,
+        patience: Patience,
+    ) -> Seats {
+        Seats {
+            places,
+            handshaking,
+            total,
+            patience,
+            taken: RefCell::default(),
+            next: Cell::new(0),
+            haste: Cell::new(1),
+        }
     }
 
     /// A place for a connection from `peer`. When all are taken, the connection that has waited longest makes room.
@@ -99,6 +114,11 @@ impl Seats {
         // Its task gives the place back when it is dropped, which is its next turn.
         yield_now().await;
         self.places.admit(peer)
+    }
+
+    /// A place for a TLS handshake with `peer`. `None` when the source has as many as one may have.
+    pub(crate) fn admit_handshake(&self, peer: IpAddr) -> Option<Place> {
+        self.handshaking.admit(peer)
     }
 
     /// Runs a connection until it ends by itself or is ended.
@@ -218,7 +238,8 @@ mod tests {
     fn seats(total: usize) -> Rc<Seats> {
         let second = Duration::from_secs(1);
         let patience = Patience { idle: 100 * second, keepalive: 100 * second, slow: 10 * second };
-        Rc::new(Seats::new(Arc::new(Connections::new(total, total)), total, patience))
+        let places = || Arc::new(Connections::new(total, total));
+        Rc::new(Seats::new(places(), places(), total, patience))
     }
 
     fn peer(at: u8) -> IpAddr {

@@ -250,14 +250,28 @@ pub(crate) async fn accept<L: Latest>(
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let (waits, tls) = (if tls.is_some() { Waits::Handshake } else { Waits::Idle }, tls.clone());
+        let tls = match &tls {
+            None => None,
+            // Keys cost time: one source has no more handshakes under way than half of its connections.
+            Some(tls) => match worker.seats.admit_handshake(peer.ip()) {
+                Some(place) => Some((tls.clone(), place)),
+                None => {
+                    tally.refused_connection();
+                    continue;
+                }
+            },
+        };
+        let waits = if tls.is_some() { Waits::Handshake } else { Waits::Idle };
         let (inner, tally) = (worker.clone(), tally.clone());
         // A connection that breaks concerns nobody else.
         worker.seats.run(place, waits, |seat| async move {
             let _ = match tls {
                 None => converse(stream, Transport::Tcp, peer.ip(), &inner, &tally, &seat).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => converse(stream, Transport::Tls, peer.ip(), &inner, &tally, &seat).await,
+                Some((tls, handshaking)) => match tls.accept(stream).await {
+                    Ok(stream) => {
+                        drop(handshaking);
+                        converse(stream, Transport::Tls, peer.ip(), &inner, &tally, &seat).await
+                    }
                     Err(error) => Err(error),
                 },
             };

@@ -140,6 +140,17 @@ fn half_open_handshakes_keep_nobody_out_and_are_cut() {
     assert!(is_cut(begun(b"GET / HTTP/1.1\r\n\r\n")));
 }
 
+#[test]
+fn half_of_the_connections_of_a_source_may_be_in_a_handshake() {
+    let options = Options { workers: 1, connections_per_source: 8, slow: Duration::from_secs(600), ..impatient() };
+    let house = House::open(LOOPBACK, options);
+    let silent: Vec<_> = (0..4).map(|_| TcpStream::connect(house.tls).unwrap()).collect();
+    assert!(is_cut(TcpStream::connect(house.tls).unwrap()), "the fifth");
+    assert_eq!(house.counters.snapshot().tls.refused_connections(), 1);
+    answered(&house.over_tcp(&hit()));
+    drop(silent);
+}
+
 /// The places of one source are its own affair.
 #[test]
 fn one_source_cannot_take_the_places_of_another() {
