@@ -28,6 +28,9 @@ use crate::{quic, stream, udp};
 
 /// How soon a UDP worker without requests notices that it has to stop; also how long it waits for room to send.
 const NOTICE: Duration = Duration::from_millis(100);
+/// Octets that the system keeps of a connection's responses until its client takes them (it counts twice as many, for
+/// what it needs itself): the longest response fits.
+const STREAM_QUEUE: usize = 64 << 10;
 /// Octets of each UDP socket's queues (the system may allow less): at 1.4 KB an answer, some thousand datagrams.
 const UDP_QUEUE: usize = 8 << 20;
 /// Connections that wait to be accepted.
@@ -411,6 +414,8 @@ fn open(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
         // Connections of an earlier run that are still winding up do not block a restart.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Accepted connections inherit it. Left to itself the system keeps megabytes for each client that does not read.
+        socket.set_send_buffer_size(STREAM_QUEUE)?;
     } else {
         socket.set_read_timeout(Some(NOTICE))?;
         socket.set_write_timeout(Some(NOTICE))?;
@@ -476,6 +481,16 @@ mod tests {
         let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| open(address.parse().unwrap(), Type::DGRAM, true));
         assert_eq!(ip_mtu_discover(v4.unwrap()).unwrap(), Ipv4PathMtuDiscovery::OMIT);
         assert_eq!(ipv6_mtu_discover(v6.unwrap()).unwrap(), Ipv6PathMtuDiscovery::OMIT);
+    }
+
+    #[test]
+    fn the_system_keeps_little_for_a_client_that_does_not_read() {
+        let listener = open("127.0.0.1:0".parse().unwrap(), Type::STREAM, true).unwrap();
+        listener.listen(1).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.send_buffer_size().unwrap() <= 2 * STREAM_QUEUE);
     }
 
     #[test]
