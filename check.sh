@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# The command a test calls, and the Debian package that brings it.
+# The command a test calls, or the file it reads, and the Debian package that brings it.
 CLIENTS='
 dig              bind9-dnsutils
 delv             bind9-dnsutils
@@ -19,6 +19,11 @@ kzonecheck       knot-dnssecutils
 ldns-verify-zone ldnsutils
 unbound          unbound
 kdig             knot-dnsutils
+dnsviz           dnsviz
+nsec3dig         pdns-tools
+/usr/bin/python3 python3
+/usr/lib/python3/dist-packages/dns/dnssec.py            python3-dnspython
+/usr/lib/python3/dist-packages/cryptography/__init__.py python3-cryptography
 kresd            knot-resolver
 named            bind9
 nsd              nsd
@@ -87,7 +92,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 missing_packages() {
     while read -r client package; do
-        if [ -n "$client" ] && ! command -v "$client" >/dev/null; then echo "$package"; fi
+        if [ -n "$client" ] && [ ! -e "$client" ] && ! command -v "$client" >/dev/null; then echo "$package"; fi
     done <<<"$CLIENTS" | sort -u
 }
 

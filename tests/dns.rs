@@ -275,28 +275,42 @@ impl Drop for Unbound {
 impl Unbound {
     /// `today` is the time at which it checks signatures, unix seconds: unbound can be told, and needs no faked clock.
     pub(crate) fn start(world: &World, server: &Server, domains: &[&str], today: i64) -> Unbound {
+        let zones: Vec<String> = domains.iter().map(|domain| apex(domain)).collect();
+        let zones: Vec<&str> = zones.iter().map(String::as_str).collect();
+        let date = format!("  val-override-date: \"{today}\"\n");
+        Unbound::run(client("unbound"), world, server, domains, &zones, &date)
+    }
+
+    /// With the keys of these domains as its anchors, told where these zones are, and with these settings of the server.
+    pub(crate) fn run(
+        mut command: Command,
+        world: &World,
+        server: &Server,
+        anchored: &[&str],
+        zones: &[&str],
+        settings: &str,
+    ) -> Unbound {
         let port = free_port();
         let log = world.path("unbound.log");
         let folder = world.folder.path().display();
         let mut text = format!(
             "server:\n  interface: 127.0.0.1@{port}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  \
              directory: \"{folder}\"\n  pidfile: \"\"\n  use-syslog: no\n  logfile: \"{log}\"\n  \
-             do-not-query-localhost: no\n  module-config: \"validator iterator\"\n  val-log-level: 2\n  val-override-date: \"{today}\"\n  \
-             num-threads: 1\n  do-ip6: no\n",
+             do-not-query-localhost: no\n  module-config: \"validator iterator\"\n  val-log-level: 2\n  \
+             num-threads: 1\n  do-ip6: no\n{settings}",
             log = log.display()
         );
-        for domain in domains {
+        for domain in anchored {
             let anchor = world.anchor(domain);
             text += &format!("  trust-anchor-file: \"{}\"\n", anchor.display());
         }
         text += "remote-control:\n  control-enable: no\n";
-        for domain in domains {
-            let (zone, address) = (apex(domain), server.dns);
-            let at = format!("{}@{}", address.ip(), address.port());
+        let at = format!("{}@{}", server.dns.ip(), server.dns.port());
+        for zone in zones {
             text += &format!("stub-zone:\n  name: \"{zone}\"\n  stub-addr: {at}\n");
         }
         let file = world.write("unbound.conf", text);
-        let child = client("unbound")
+        let child = command
             .arg("-c")
             .arg(file)
             .stdin(Stdio::null())

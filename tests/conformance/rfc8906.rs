@@ -123,8 +123,14 @@ fn section_8_2_6_version_negotiation_with_unknown_options() {
 
 #[test]
 fn section_8_2_7_truncated_responses() {
-    let said = Probe::new().dig("+norec +dnssec +bufsize=512 +ignore dnskey example.test");
+    let probe = Probe::new();
+    let said = probe.dig("+norec +dnssec +bufsize=512 +ignore dnskey example.test");
     said.has(&["status: NOERROR", "EDNS: version: 0, flags: do;"]);
+    // Its answer has room in 512 octets; the proof that there is no such name has not, and still OPT is there.
+    let said = probe.dig("+norec +nocookie +dnssec +bufsize=512 +ignore a a.b.nothing.example.test");
+    said.has(&["flags: qr aa tc;", "EDNS: version: 0, flags: do;"]);
+    let whole = probe.dig("+norec +nocookie +dnssec +bufsize=1232 +ignore a a.b.nothing.example.test");
+    whole.has(&["status: NXDOMAIN", "flags: qr aa;", "EDNS: version: 0, flags: do;"]).lacks(&[" tc;"]);
 }
 
 #[test]
