@@ -45,7 +45,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             if !name_servers.is_empty() {
                 settings.name_servers = name_servers;
             }
-            let records = records.map(|file| text_of(&file)).transpose()?.unwrap_or_default();
+            let records = records.map(|file| records_of(&file)).transpose()?.unwrap_or_default();
             let status = match &remote.url {
                 Some(url) => {
                     let settings = serde_json::to_value(&settings).map_err(std::io::Error::other)?;
@@ -80,9 +80,10 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             };
             print_domain(output, &status)?;
         }
-        DomainCommand::Records { domain, file: Some(file), remote } => {
-            let text = text_of(&file)?;
+        DomainCommand::Records { domain, file, none, remote } if none || file.is_some() => {
+            let text = file.map(|file| records_of(&file)).transpose()?.unwrap_or_default();
             let status = match Target::of(everywhere, &remote).await? {
+                Target::Remote(directory) if none => directory.remove_records(domain.as_str())?,
                 Target::Remote(directory) => directory.set_records(domain.as_str(), &text)?,
                 Target::Store(store) => store.set_records(&domain, &text, &Authority::Operator, now()).await?,
             };
@@ -92,7 +93,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
                 output.line(line)?;
             }
         }
-        DomainCommand::Records { domain, file: None, remote } => {
+        DomainCommand::Records { domain, remote, .. } => {
             let text = match Target::of(everywhere, &remote).await? {
                 Target::Remote(directory) => directory.records(domain.as_str())?,
                 Target::Store(store) => store.records(&domain).await?,
@@ -144,6 +145,18 @@ fn denial_of(choice: DenialChoice) -> Denial {
         DenialChoice::Minimal => Denial::Minimal,
         DenialChoice::Chain => Denial::Chain,
     }
+}
+
+/// A master file with records: one without any comes from a producer that failed, and would take everything away.
+fn records_of(path: &Path) -> Result<String, Error> {
+    let text = text_of(path)?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(';')) {
+        return Err(Error::Usage(format!(
+            "{} has no record, and nothing was changed; to take all records away: certdir domain records DOMAIN --none",
+            path.display()
+        )));
+    }
+    Ok(text)
 }
 
 /// A text file, or standard input.

@@ -258,6 +258,9 @@ pub(crate) enum DomainCommand {
         /// A master file to take in their place, - for standard input. Without it the present text is printed.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Take all records away.
+        #[arg(long, conflicts_with = "file")]
+        none: bool,
         #[command(flatten)]
         remote: Remote,
     },

@@ -138,6 +138,11 @@ impl Directory {
         self.read(request.header("Content-Type", "text/dns").send(text))
     }
 
+    /// Takes them all away.
+    pub(crate) fn remove_records(&self, domain: &str) -> Result<DomainStatus, Error> {
+        self.read(self.delete(&format!("/v1/domains/{domain}/records")).call())
+    }
+
     /// A domain's other records.
     pub(crate) fn records(&self, domain: &str) -> Result<String, Error> {
         let request = self.agent.get(format!("{}/v1/domains/{domain}/records", self.base));

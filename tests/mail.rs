@@ -10,6 +10,7 @@ $TTL 10m
 mail     A 192.0.2.1
          AAAA 2001:db8::1
 ns1      A 192.0.2.53
+ldap     A 192.0.2.54
 www      CNAME mail
 *.hosts  A 192.0.2.9
 _dmarc   TXT ( \"v=DMARC1;\"   ; in two pieces
@@ -99,7 +100,7 @@ fn other_records_delegations_and_services_in_both_forms_of_denial() {
 
         let show = world.certdir(&["domain", "show", "example.org"]).ok().text();
         for expected in [
-            "other records: 10",
+            "other records: 11",
             "ldap.example.org:389",
             denial,
             "no CERT record at www",
@@ -114,15 +115,19 @@ fn other_records_delegations_and_services_in_both_forms_of_denial() {
 fn records_are_replaced_whole_and_every_fault_is_told() {
     let world = hosted("minimal");
     assert_eq!(world.certdir(&["domain", "records", "example.org"]).ok().text(), records());
-    let replaced = "ns1 A 192.0.2.54\nnew TXT x\n";
+    let replaced = "ns1 A 192.0.2.54\nldap A 192.0.2.54\nnew TXT x\n";
     run_with(&mut world.command(&["domain", "records", "example.org", "-"]), replaced.as_bytes()).ok();
     assert_eq!(world.certdir(&["domain", "records", "example.org"]).ok().text(), replaced);
+    let said = run_with(&mut world.command(&["domain", "records", "example.org", "-"]), b"\n; nothing\n").exits(1);
+    assert!(said.err.contains("--none"), "{}", said.err);
+    assert_eq!(world.certdir(&["domain", "records", "example.org"]).ok().text(), replaced, "nothing was wiped");
+    world.certdir(&["domain", "change", "example.org", "--ldap-server", "nobody.example.org"]).exits(1);
     let server = world.serve();
     assert_eq!(server.dig(&["+short", "new.example.org", "TXT"]).trim(), "\"x\"");
     assert_eq!(server.dig(&["+short", "example.org", "MX"]).trim(), "");
     let broken = world.write("broken", RECORDS.replace("192.0.2.1\n", "192.0.2.256\n"));
     let said = world.certdir(&["domain", "records", "example.org", broken.to_str().unwrap()]).exits(1);
-    assert!(said.err.contains("line 4") && said.err.contains("line 13"), "{}", said.err);
+    assert!(said.err.contains("line 4") && said.err.contains("line 14"), "{}", said.err);
     assert_eq!(server.dig(&["+short", "new.example.org", "TXT"]).trim(), "\"x\"", "nothing was taken");
 
     // The same over HTTP, with a token.
@@ -134,7 +139,7 @@ fn records_are_replaced_whole_and_every_fault_is_told() {
     let read = world.certdir(&[&["domain", "records", "example.org"][..], &remote].concat()).ok().text();
     assert_eq!(read, records());
     let said = world.certdir(&[&["domain", "records", "example.org", broken.to_str().unwrap()][..], &remote].concat());
-    assert!(said.code == 1 && said.err.contains("line 13"), "{}", said.all());
+    assert!(said.code == 1 && said.err.contains("line 14"), "{}", said.all());
     world
         .certdir(&[&["domain", "change", "example.org", "--denial", "chain", "--ttl", "60"][..], &remote].concat())
         .ok();

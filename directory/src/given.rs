@@ -101,6 +101,17 @@ pub(crate) fn contents(
             )));
         }
     }
+    if let Some((host, _)) = settings.ldap()? {
+        let elsewhere = blocks.cuts.iter().chain(children.iter().map(|child| &child.apex));
+        let delegated = elsewhere.clone().any(|cut| host.is_at_or_below(cut));
+        // RFC 2782: the target has address records, and is no alias.
+        if host.is_at_or_below(&apex) && !delegated && !fragment.has_address(&host) {
+            return Err(Error::Setting(format!(
+                "the LDAP server {host} lies in the zone {apex} itself: give its address (A or AAAA) with the zone's records, or \
+                 another --ldap-server"
+            )));
+        }
+    }
     for given in &fragment.given {
         all.insert((given.owner.clone(), given.rrset.rtype), (given.rrset.clone(), given.standing));
     }

@@ -52,6 +52,7 @@ impl Store {
         administer(authority, "add domains")?;
         let settings = settings.checked(name)?;
         let apex = settings.apex(name);
+        given_text(records, name).await?;
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut batch = self.load(&mut transaction, BTreeSet::from([name.clone()]), authority.actor(), now).await?;
         if batch.domains.contains_key(name) {
@@ -157,6 +158,8 @@ impl Store {
         now: UnixTime,
     ) -> Result<DomainStatus, Error> {
         administer(authority, "change the records of domains")?;
+        // Before the store is locked: a text may be long, and bad.
+        given_text(text, name).await?;
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut batch = self.load(&mut transaction, BTreeSet::from([name.clone()]), authority.actor(), now).await?;
         if !batch.domains.contains_key(name) {
@@ -205,7 +208,13 @@ impl Store {
 
     /// Every hosted domain, in order; without [`DomainStatus::without_cert`], for which every mailbox has to be looked at.
     pub async fn domains(&self) -> Result<Vec<DomainStatus>, Error> {
-        let rows = sqlite::all_domains(&mut *self.database.readers.acquire().await?).await?;
+        self.domains_for(&Authority::Operator).await
+    }
+
+    /// Those of them that somebody may read; the others cost nothing.
+    pub async fn domains_for(&self, authority: &Authority) -> Result<Vec<DomainStatus>, Error> {
+        let mut rows = sqlite::all_domains(&mut *self.database.readers.acquire().await?).await?;
+        rows.retain(|row| authority.may_read(&row.name));
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
             all.push(self.status(row, false).await?);
@@ -236,7 +245,6 @@ impl Store {
                 hosted.apex()
             )));
         }
-        Fragment::parse(text, name.name()).map_err(Error::Records)?;
         hosted.dirty = true;
         sqlite::zone::set_fragment(connection, hosted.row.id, text).await
     }
@@ -294,7 +302,7 @@ impl Store {
         let (id, apex, settings) = (hosted.row.id, hosted.apex(), hosted.row.settings.clone());
         let children = self.children(connection, batch, name, &apex).await?;
         let text = sqlite::zone::fragment(connection, id).await?;
-        let fragment = Fragment::parse(&text, &apex)?;
+        let fragment = parsed(text, &apex).await?;
         let wanted = given::contents(name, &settings, &fragment, &children)?;
         let kept = sqlite::zone::rrsets(connection, id).await?;
         let before: BTreeSet<(Name, RecordType)> =
@@ -371,7 +379,7 @@ impl Store {
                 None => (&row.settings, self.key(row)?),
             };
             let servers = settings.server_names()?;
-            let fragment = Fragment::parse(&sqlite::zone::fragment(connection, row.id).await?, below)?;
+            let fragment = parsed(sqlite::zone::fragment(connection, row.id).await?, below).await?;
             let inside = |given: &&certdir_zones::Given| {
                 [RecordType::A, RecordType::AAAA].contains(&given.rrset.rtype) && servers.contains(&given.owner)
             };
@@ -398,7 +406,7 @@ impl Store {
             row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect();
         let (mut records, mut without_cert) = (0, Vec::new());
         if row.settings.hosting == Hosting::Mail {
-            let fragment = Fragment::parse(&sqlite::zone::fragment(&mut reader, row.id).await?, &apex)?;
+            let fragment = parsed(sqlite::zone::fragment(&mut reader, row.id).await?, &apex).await?;
             records = fragment.given.iter().map(|given| given.rrset.rdata().len()).sum();
             let servers = row.settings.server_names()?;
             let glue =
@@ -451,6 +459,21 @@ const MAX_COLLISIONS: usize = 100;
 
 fn batch_id(batch: &Batch, name: &DomainName) -> i64 {
     batch.domains.get(name).map_or(0, |hosted| hosted.row.id)
+}
+
+/// Reads a text that may take a while, beside the threads that answer.
+async fn parsed(text: String, apex: &Name) -> Result<Fragment, Error> {
+    let apex = apex.clone();
+    let read = tokio::task::spawn_blocking(move || Fragment::parse(&text, &apex)).await;
+    Ok(read.map_err(|_| Error::Corrupt("reading the records of a domain broke off".into()))??)
+}
+
+/// Whether a text that somebody gave can be read.
+async fn given_text(text: &str, name: &DomainName) -> Result<(), Error> {
+    parsed(text.to_string(), name.name()).await.map(drop).map_err(|error| match error {
+        Error::Zones(faults @ certdir_zones::Error::Fragment(_)) => Error::Records(faults),
+        other => other,
+    })
 }
 
 /// A record in master-file form, without the line's end.

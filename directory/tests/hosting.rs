@@ -22,6 +22,7 @@ $TTL 600
 @       MX 10 mail
 mail    A 192.0.2.1
         AAAA 2001:db8::1
+ldap    A 192.0.2.3
 www     CNAME mail
 sub     NS ns.sub
 ns.sub  A 192.0.2.2
@@ -145,7 +146,7 @@ async fn a_mail_domain_has_its_other_records_and_says_where_a_cert_has_no_place(
     }
     assert!(zone.get(name("_tcp.example.org").as_wire()).is_some(), "an empty non-terminal");
     let status = world.store.domain(&domain("example.org")).await.unwrap();
-    assert_eq!((status.records, status.without_cert.len()), (7, 3), "{:?}", status.without_cert);
+    assert_eq!((status.records, status.without_cert.len()), (8, 3), "{:?}", status.without_cert);
 
     // The alias goes: the CERT record comes; an alias comes where one was.
     let records = RECORDS.replace("www     CNAME", "alice   CNAME").replace("old     DNAME", "new  DNAME");
@@ -187,6 +188,8 @@ async fn what_cannot_stand_together_is_refused_and_changes_nothing() {
         serde_json::json!({ "hosting": "smimecert" }),
         serde_json::json!({ "ldap_server": "a b" }),
         serde_json::json!({ "name_servers": ["ns1.example.org"] }),
+        serde_json::json!({ "ldap_server": "www.example.org" }),
+        serde_json::json!({ "ldap_server": "none.example.org" }),
         serde_json::json!({ "name_servers": [] }),
         serde_json::json!({ "denial": "nsec" }),
         serde_json::json!({ "colour": "red" }),

@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use certdir_certificate::{Certificate, Error, pem_blocks};
 use certdir_directory::{
-    Authority, DomainName, Item, PublishOptions, Report, Role, Settings, Submission, UnixTime, WithdrawTarget,
+    Authority, DomainName, DomainStatus, Item, PublishOptions, Report, Role, Settings, Submission, UnixTime,
+    WithdrawTarget,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,9 @@ const MAX_JSON: usize = 64 * 1024;
 
 /// The largest master file, in octets.
 const MAX_RECORDS: usize = 2 * 1024 * 1024;
+
+/// The largest JSON body with a master file in it: in the JSON string every line end and quotation mark takes two octets.
+const MAX_NEW_DOMAIN: usize = 2 * MAX_RECORDS + MAX_JSON;
 
 /// How long an answer waits until this process shows the change. It is durable by then; the wait is a courtesy.
 const VISIBLE_TIME: Duration = Duration::from_secs(2);
@@ -73,7 +77,7 @@ pub(crate) async fn publish(
             return Err(problem);
         }
     };
-    let octets = body::read(&headers, body, MAX_CERTIFICATES).await?;
+    let octets = body::read(&headers, body, MAX_CERTIFICATES, "send the certificates in several requests").await?;
     let (submissions, refused) = submissions(octets)?;
     let place = place(&site).await?;
     let store = site.store.clone();
@@ -133,8 +137,7 @@ pub(crate) async fn domains(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let authority = site.authenticate(peer, &headers, site.now()).await?;
-    let mut domains = site.store.domains().await?;
-    domains.retain(|domain| DomainName::parse(&domain.name).is_ok_and(|name| authority.may_read(&name)));
+    let domains = site.store.domains_for(&authority).await?;
     Ok(json::answer(StatusCode::OK, &serde_json::json!({ "domains": domains })))
 }
 
@@ -158,7 +161,7 @@ pub(crate) async fn add_domain(
 ) -> Result<Response, Problem> {
     let now = site.now();
     let authority = authenticated_admin(&site, peer, &headers, now).await?;
-    let new: NewDomain = read_json(&headers, body).await?;
+    let new: NewDomain = read_json(&headers, body, MAX_NEW_DOMAIN).await?;
     let domain = parse_domain(&new.domain)?;
     let settings = Settings::for_domain(&domain).with(&new.settings)?;
     let place = place(&site).await?;
@@ -180,12 +183,12 @@ pub(crate) async fn change_domain(
 ) -> Result<Response, Problem> {
     let now = site.now();
     let authority = authenticated_admin(&site, peer, &headers, now).await?;
-    let changes: serde_json::Map<String, serde_json::Value> = read_json(&headers, body).await?;
+    let changes: serde_json::Map<String, serde_json::Value> = read_json(&headers, body, MAX_JSON).await?;
     let domain = parse_domain(&segment?.0)?;
     let place = place(&site).await?;
     let store = site.store.clone();
     let work = async move { store.change_domain(&domain, &changes, &authority, now).await };
-    Ok(json::answer(StatusCode::OK, &finish(place, work).await?))
+    zone_answer(&site, finish(place, work).await?).await
 }
 
 /// `DELETE /v1/domains/{domain}`
@@ -239,14 +242,47 @@ pub(crate) async fn set_records(
             return Err(problem);
         }
     };
-    let octets = body::read(&headers, body, MAX_RECORDS).await?;
+    let octets = body::read(&headers, body, MAX_RECORDS, "the records of a domain have to fit").await?;
     let text = String::from_utf8(octets).map_err(|_| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-records", "the records are not text in US-ASCII")
     })?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(';')) {
+        // A producer that failed must not take everything away.
+        let detail = "the text has no record, and nothing was changed; DELETE takes all records away";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-records", detail));
+    }
     let place = place(&site).await?;
     let store = site.store.clone();
     let work = async move { store.set_records(&domain, &text, &authority, now).await };
-    let status = finish(place, work).await?;
+    zone_answer(&site, finish(place, work).await?).await
+}
+
+/// `DELETE /v1/domains/{domain}/records`: all of them.
+pub(crate) async fn remove_records(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    segment: Result<Segment, Problem>,
+) -> Result<Response, Problem> {
+    let now = site.now();
+    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let domain = parse_domain(&segment?.0)?;
+    let place = place(&site).await?;
+    let store = site.store.clone();
+    let work = async move { store.set_records(&domain, "", &authority, now).await };
+    zone_answer(&site, finish(place, work).await?).await
+}
+
+/// A domain as it is now, when this process shows its zone so.
+async fn zone_answer(site: &Site, status: DomainStatus) -> Result<Response, Problem> {
+    let shown = || {
+        let published = site.reader.published().ok()?;
+        let hosted = published.domains().find(|hosted| hosted.name.as_str() == status.name)?;
+        let serial = published.zone(&hosted.apex)?.serial();
+        // RFC 1982 section 3.2: not behind.
+        (serial.wrapping_sub(status.serial) < 1 << 31).then_some(())
+    };
+    visible(site, || shown().is_some()).await;
     Ok(json::answer(StatusCode::OK, &status))
 }
 
@@ -279,7 +315,7 @@ pub(crate) async fn add_token(
 ) -> Result<Response, Problem> {
     let now = site.now();
     let authority = authenticated_admin(&site, peer, &headers, now).await?;
-    let new: NewToken = read_json(&headers, body).await?;
+    let new: NewToken = read_json(&headers, body, MAX_JSON).await?;
     let domains = new.domains.iter().map(|text| parse_domain(text)).collect::<Result<Vec<_>, _>>()?;
     let place = place(&site).await?;
     let store = site.store.clone();
@@ -383,7 +419,7 @@ fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {
     ))
 }
 
-async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body, limit: usize) -> Result<T, Problem> {
     if !headers.contains_key(header::CONTENT_TYPE) {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -392,7 +428,7 @@ async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Resu
         ));
     }
     media_type(headers, &["application/json"])?;
-    let octets = body::read(headers, body, MAX_JSON).await?;
+    let octets = body::read(headers, body, limit, "no request of this kind needs more").await?;
     serde_json::from_slice(&octets)
         .map_err(|error| Problem::bad_request("bad-json", format!("the body cannot be read: {error}")))
 }

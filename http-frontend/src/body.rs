@@ -19,8 +19,8 @@ const MAX_DISCARD: usize = 16 * 1024 * 1024;
 /// How long that may take.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
 
-/// The whole body, if it has at most `limit` octets.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+/// The whole body, if it has at most `limit` octets; `advice` says what to do about a longer one.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: usize, advice: &str) -> Result<Vec<u8>, Problem> {
     let announced = body.size_hint().lower();
     let mut octets = Vec::new();
     if usize::try_from(announced).is_ok_and(|announced| announced <= limit) {
@@ -49,11 +49,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: usize) -> R
         }
     }
     discard(headers, body).await;
-    Err(Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too-large",
-        format!("the body may have {limit} octets; send the certificates in several requests"),
-    ))
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("the body may have {limit} octets; {advice}")))
 }
 
 /// Reads a body that was refused, within limits; not where the client waits for leave to send it (RFC 9110 section
@@ -121,7 +117,7 @@ mod tests {
     }
 
     async fn refusal(chunks: Vec<Vec<u8>>, then: Option<std::io::ErrorKind>) -> (u16, &'static str) {
-        let problem = read(&HeaderMap::new(), Body::new(Sent { chunks, then }), 10).await.unwrap_err();
+        let problem = read(&HeaderMap::new(), Body::new(Sent { chunks, then }), 10, "send less").await.unwrap_err();
         (problem.status.as_u16(), problem.code)
     }
 
@@ -134,7 +130,7 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), (BODY_TIME + DISCARD_TIME).as_secs());
         let broken = Some(std::io::ErrorKind::UnexpectedEof);
         assert_eq!(refusal(vec![vec![0; 6]], broken).await, (400, "bad-body"));
-        assert_eq!(read(&HeaderMap::new(), Body::from(vec![7; 10]), 10).await.unwrap(), vec![7; 10]);
+        assert_eq!(read(&HeaderMap::new(), Body::from(vec![7; 10]), 10, "send less").await.unwrap(), vec![7; 10]);
         assert_eq!(start.elapsed().as_secs(), (BODY_TIME + DISCARD_TIME).as_secs());
     }
 
@@ -142,7 +138,7 @@ mod tests {
     async fn an_announced_length_is_refused_before_it_is_sent() {
         let mut headers = HeaderMap::new();
         headers.insert(header::EXPECT, "100-continue".parse().unwrap());
-        let problem = read(&headers, Body::from(vec![0; 11]), 10).await.unwrap_err();
+        let problem = read(&headers, Body::from(vec![0; 11]), 10, "send less").await.unwrap_err();
         assert_eq!(problem.code, "too-large");
         let start = tokio::time::Instant::now();
         discard(&headers, Body::new(Sent { chunks: Vec::new(), then: None })).await;

@@ -29,7 +29,10 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/v1/certificates/{sha256}", get(look_up::certificate).delete(admin::withdraw_certificate))
         .route("/v1/domains", get(admin::domains).post(admin::add_domain))
         .route("/v1/domains/{domain}", delete(admin::remove_domain).patch(admin::change_domain))
-        .route("/v1/domains/{domain}/records", get(admin::records).put(admin::set_records))
+        .route(
+            "/v1/domains/{domain}/records",
+            get(admin::records).put(admin::set_records).delete(admin::remove_records),
+        )
         .route("/v1/tokens", get(admin::tokens).post(admin::add_token))
         .route("/v1/tokens/{id}", delete(admin::revoke_token))
         .route("/healthz", get(metrics::health))

@@ -155,12 +155,17 @@ async fn who_may_do_what() {
     let of_certificate = format!("/v1/certificates/{sha256}");
     let alice = certificate_pem("alice-2027");
     // Status for: no token, another scheme, a wrong token, a reader, a publisher of another domain, a publisher, an admin.
-    let table: [(&str, &str, &str, [u16; 7]); 9] = [
+    let table: [(&str, &str, &str, [u16; 7]); 14] = [
         ("POST", "/v1/certificates", &alice, [401, 401, 401, 403, 403, 200, 200]),
         ("DELETE", &of_certificate, "", [401, 401, 401, 404, 404, 404, 404]),
         ("DELETE", "/v1/addresses/mallory@example.org", "", [401, 401, 401, 403, 403, 200, 404]),
         ("GET", "/v1/domains", "", [401, 401, 401, 200, 200, 200, 200]),
         ("POST", "/v1/domains", r#"{"domain":"example.com"}"#, [401, 401, 401, 403, 403, 403, 201]),
+        ("PATCH", "/v1/domains/example.org", r#"{"ttl":600}"#, [401, 401, 401, 403, 403, 403, 200]),
+        ("GET", "/v1/domains/example.org/records", "", [401, 401, 401, 403, 403, 403, 200]),
+        ("PUT", "/v1/domains/example.org/records", "a A 192.0.2.1", [401, 401, 401, 403, 403, 403, 422]),
+        ("DELETE", "/v1/domains/example.org/records", "", [401, 401, 401, 403, 403, 403, 200]),
+        ("DELETE", "/v1/domains/absent.example", "", [401, 401, 401, 403, 403, 403, 404]),
         ("GET", "/v1/tokens", "", [401, 401, 401, 403, 403, 403, 200]),
         ("POST", "/v1/tokens", r#"{"name":"x","role":"admin"}"#, [401, 401, 401, 403, 403, 403, 201]),
         ("DELETE", "/v1/tokens/000000000000", "", [401, 401, 401, 403, 403, 403, 404]),
@@ -183,7 +188,11 @@ async fn who_may_do_what() {
     ];
     for (row, (method, target, body, statuses)) in table.into_iter().enumerate() {
         for (column, (credential, status)) in credentials.iter().zip(statuses).enumerate() {
-            let media_type = if body.starts_with('{') { "application/json" } else { "application/x-pem-file" };
+            let media_type = match body.as_bytes().first() {
+                Some(b'{') => "application/json",
+                Some(b'a') => "text/dns",
+                _ => "application/x-pem-file",
+            };
             let mut headers = vec![("content-type", media_type)];
             headers.extend(credential.as_deref().map(|text| ("authorization", text)));
             let source = format!("198.51.100.{}", row * 10 + column);
@@ -204,6 +213,44 @@ async fn who_may_do_what() {
     assert_eq!(twice.code(), "no-token");
     let seen = house.act(&house.neighbour, "GET", "/v1/domains", "").await.json();
     assert_eq!(seen["domains"].as_array().unwrap().len(), 1, "a token sees its own domains only");
+}
+
+/// What a change answers is shown by then; a text without records changes nothing.
+#[tokio::test]
+async fn records_are_shown_when_the_change_is_answered() {
+    let house = House::empty().await;
+    let line = "n TXT \"0123456789012345678901234567890123456789\"\n";
+    let many: String = (0..2_000).map(|n| format!("{n}{line}")).collect();
+    let settings = serde_json::json!({ "hosting": "mail" });
+    let new = serde_json::json!({ "domain": "example.com", "settings": settings, "records": many }).to_string();
+    assert!(new.len() > 64 * 1024);
+    let made = house.act(&house.admin, "POST", "/v1/domains", new).await;
+    assert_eq!((made.status, &made.json()["records"]), (201, &2_000.into()));
+    let apex = certdir_directory::DomainName::parse("example.com").unwrap().name().clone();
+    let serial = || house.reader.published().unwrap().zone(&apex).unwrap().serial();
+    let target = "/v1/domains/example.com";
+    for ttl in 100..110 {
+        let changed = house.act(&house.admin, "PATCH", target, format!("{{\"ttl\":{ttl}}}")).await;
+        assert_eq!((changed.status, &changed.json()["serial"]), (200, &serial().into()));
+    }
+    let bearer = format!("Bearer {}", house.admin);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "text/dns")];
+    let records = format!("{target}/records");
+    for number in 0..10 {
+        let changed = house.send("PUT", &records, &headers, format!("a A 192.0.2.{number}")).await;
+        assert_eq!((changed.status, &changed.json()["serial"]), (200, &serial().into()));
+    }
+    for empty in ["", "\n ; nothing\n"] {
+        let refused = house.send("PUT", &records, &headers, empty).await;
+        assert_eq!((refused.status, refused.code().as_str()), (422, "bad-records"));
+    }
+    let refused = house.send("PUT", &records, &headers, "a A x").await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "bad-records"));
+    assert_eq!(house.act(&house.admin, "GET", &records, "").await.text(), "a A 192.0.2.9");
+    let gone = house.act(&house.admin, "DELETE", &records, "").await;
+    assert_eq!((gone.status, &gone.json()["records"]), (200, &0.into()));
+    let large = house.send("PUT", &records, &headers, " ".repeat(3 << 20)).await;
+    assert!(large.status == 413 && !large.text().contains("certificates"), "{}", large.text());
 }
 
 #[tokio::test]
