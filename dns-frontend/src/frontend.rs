@@ -193,7 +193,7 @@ impl Frontend {
         Ok(self)
     }
 
-    /// The route `path` that answers DNS over HTTPS (RFC 8484), for whoever serves HTTPS; it finds the [`Source`] of each
+    /// The route `path` that answers DNS over HTTPS (RFC 8484), for whoever serves HTTPS; it finds the [`crate::Source`] of each
     /// request among its extensions.
     pub fn over_https<V: View>(&self, path: &str, view: &V, clock: Clock) -> Router {
         let desks = self.https_tallies.iter().map(|tally| (view.latest(), tally.clone()));
