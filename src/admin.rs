@@ -89,7 +89,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             };
             output.document(&status)?;
             output.line(format!("{}: {} records given, serial {}", status.name, status.records, status.serial))?;
-            for line in &status.without_cert {
+            for line in status.without_cert.iter().chain(&status.shared) {
                 output.line(line)?;
             }
         }
@@ -208,7 +208,7 @@ fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
                 status.name
             ))?;
         }
-        for line in &status.without_cert {
+        for line in status.without_cert.iter().chain(&status.shared) {
             output.line(line)?;
         }
     }

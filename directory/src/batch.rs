@@ -9,10 +9,11 @@ use std::sync::Arc;
 use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::rdata::smimea;
 use certdir_zones::rrset::MAX_RRSET;
-use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey, cert_owner};
+use certdir_zones::{Address, DomainName, Name, RecordType, Usage, ZoneKey};
 use data_encoding::HEXLOWER;
 
 use crate::chain::{Change, Link};
+use crate::collisions;
 use crate::domain::Hosting;
 use crate::error::Error;
 use crate::given::{Blocks, ZoneRow};
@@ -311,14 +312,12 @@ impl Batch {
         };
         let mut hints = Vec::new();
         for spelling in loaded.row.spellings.iter().filter(|_| !mailbox.is_domain_authority()) {
-            match cert_owner(spelling) {
-                Err(certdir_zones::Error::CertOwner { address, reason }) => {
-                    hints.push(format!("{address} has an SMIMEA record and no CERT record: {reason}"));
-                }
-                _ if spelling != mailbox && loaded.row.spellings.len() > 1 => hints.push(format!(
+            if let Some(hint) = collisions::no_owner(spelling) {
+                hints.push(hint);
+            } else if spelling != mailbox && loaded.row.spellings.len() > 1 {
+                hints.push(format!(
                     "{spelling} and {mailbox} differ only in case: one mailbox, which shows one set of certificates"
-                )),
-                _ => {}
+                ));
             }
         }
         for (owner, _) in self.owners(domain, &loaded.row).into_iter().filter(|(_, rtype)| *rtype == RecordType::CERT) {

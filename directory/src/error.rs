@@ -7,7 +7,7 @@ use certdir_zones::DomainName;
 #[non_exhaustive]
 pub enum Error {
     /// The store could not be read or written.
-    #[error("the store cannot be used: {0}; check that the data folder is writable and its disk is not full")]
+    #[error("{}", store(.0))]
     Store(#[from] sqlx::Error),
     /// The store was written by a newer certdir, or its migrations do not match.
     #[error("the store's schema does not fit this version of certdir: {0}")]
@@ -98,5 +98,36 @@ impl Error {
 
     pub(crate) fn file(path: &std::path::Path, source: std::io::Error) -> Error {
         Error::File { path: path.display().to_string(), source }
+    }
+}
+
+/// What to do about an error of the store. One that is locked is in good health.
+fn store(error: &sqlx::Error) -> String {
+    // SQLITE_BUSY; what lies above the lowest octet says more about it (https://www.sqlite.org/rescode.html).
+    let busy = |code: &str| code.parse::<u32>().is_ok_and(|code| code & 0xff == 5);
+    if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| busy(&code)) {
+        return "another process is changing the directory, and this waited for it in vain; nothing was changed, try again".into();
+    }
+    format!("the store cannot be used: {error}; check that the data folder is writable and its disk is not full")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    #[tokio::test]
+    async fn a_locked_store_is_told_from_one_that_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("db")).busy_timeout(Default::default());
+        let made = options.clone().create_if_missing(true);
+        let (mut one, mut other) = (made.connect().await.unwrap(), made.connect().await.unwrap());
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut one).await.unwrap();
+        let busy = Error::from(sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap_err());
+        assert!(busy.to_string().contains("another process is changing the directory"), "{busy}");
+        assert_eq!(busy.code(), "store");
+        let broken = Error::from(sqlx::query("SELECT * FROM nothing").execute(&mut other).await.unwrap_err());
+        assert!(broken.to_string().contains("its disk is not full"), "{broken}");
     }
 }

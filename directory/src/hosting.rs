@@ -14,6 +14,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::authority::Authority;
 use crate::batch::{Batch, Hosted};
+use crate::collisions;
 use crate::domain::{Denial, Hosting, Settings};
 use crate::error::Error;
 use crate::given::{self, Blocks, Child, ZoneRow};
@@ -206,7 +207,8 @@ impl Store {
         self.commit(transaction, batch).await
     }
 
-    /// Every hosted domain, in order; without [`DomainStatus::without_cert`], for which every mailbox has to be looked at.
+    /// Every hosted domain, in order; without [`DomainStatus::without_cert`] and [`DomainStatus::shared`],
+    /// for which mailboxes have to be looked at.
     pub async fn domains(&self) -> Result<Vec<DomainStatus>, Error> {
         self.domains_for(&Authority::Operator).await
     }
@@ -404,7 +406,7 @@ impl Store {
         let certificates = sqlite::reading::states(&mut reader, &row.name).await?;
         let mut ns: Vec<String> =
             row.settings.name_servers.iter().map(|server| format!("{apex} IN NS {server}")).collect();
-        let (mut records, mut without_cert) = (0, Vec::new());
+        let (mut records, mut without_cert, mut shared) = (0, Vec::new(), Vec::new());
         if row.settings.hosting == Hosting::Mail {
             let fragment = parsed(sqlite::zone::fragment(&mut reader, row.id).await?, &apex).await?;
             records = fragment.given.iter().map(|given| given.rrset.rdata().len()).sum();
@@ -413,7 +415,8 @@ impl Store {
                 Fragment { given: fragment.given.into_iter().filter(|given| servers.contains(&given.owner)).collect() };
             ns.extend(glue.to_text().lines().filter(|line| line.contains(" IN A")).map(str::to_string));
             if whole {
-                without_cert = self.collisions(&mut reader, &row).await?;
+                without_cert = collisions::without_cert(&mut reader, &row).await?;
+                shared = collisions::shared(&mut reader, &row).await?;
             }
         }
         Ok(DomainStatus {
@@ -428,34 +431,10 @@ impl Store {
             certificates,
             records,
             without_cert,
+            shared,
         })
     }
-
-    /// Names where a CERT record would stand if something else did not, with the reason.
-    async fn collisions(&self, connection: &mut SqliteConnection, row: &DomainRow) -> Result<Vec<String>, Error> {
-        let blocks = sqlite::zone::blocks(connection, row.id, row.name.name()).await?;
-        let mut all = Vec::new();
-        if blocks.is_empty() {
-            return Ok(all);
-        }
-        for (mailbox, spellings) in sqlite::zone::spelled(connection, row.id).await? {
-            let mailbox = Address::parse(&mailbox)?;
-            let spellings = spellings.lines().map(Address::parse).collect::<Result<Vec<_>, _>>()?;
-            for (owner, _) in records::owners(row.settings.hosting, row.settings.lower_case, &mailbox, &spellings) {
-                all.extend(
-                    blocks.stops(&owner).map(|reason| format!("no CERT record at {owner} for {mailbox}: {reason}")),
-                );
-            }
-            if all.len() >= MAX_COLLISIONS {
-                break;
-            }
-        }
-        Ok(all)
-    }
 }
-
-/// The most collisions that a status tells.
-const MAX_COLLISIONS: usize = 100;
 
 fn batch_id(batch: &Batch, name: &DomainName) -> i64 {
     batch.domains.get(name).map_or(0, |hosted| hosted.row.id)

@@ -3,7 +3,7 @@
 //! *Writing.* A [`Store`] ([`store`]) takes certificates in one transaction for each acknowledged batch: [`intake`] says
 //! what a certificate may be published for, [`batch`] works on the [`rows`] in memory, [`lifecycle`] decides which
 //! certificate is current, [`records`] makes and signs what DNS shows, [`given`] is what a zone holds beside
-//! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`upkeep`] renews, [`log`] numbers what happened, [`sqlite`] writes
+//! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`collisions`] says where hosts and mailboxes meet, [`upkeep`] renews, [`log`] numbers what happened, [`sqlite`] writes
 //! it all, and [`report`] tells the publisher; [`shown`] is what
 //! people look up. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
@@ -20,6 +20,7 @@ pub mod allowance;
 pub mod authority;
 mod batch;
 mod chain;
+mod collisions;
 pub mod connections;
 pub mod domain;
 pub mod error;

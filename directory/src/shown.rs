@@ -86,9 +86,12 @@ pub struct DomainStatus {
     /// How many other records were given.
     #[serde(default)]
     pub records: usize,
-    /// Where a CERT record has no place, and why; at most about 100.
+    /// Where a CERT record has no place, and why; the first 100 and how many more there are.
     #[serde(default)]
     pub without_cert: Vec<String>,
+    /// Names that a CERT record has in common with other records of the domain; the first 100 and how many more there are.
+    #[serde(default)]
+    pub shared: Vec<String>,
 }
 
 /// What the views serve for a mailbox.

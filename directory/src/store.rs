@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::authority::{self, Authority, Role, TokenRow};
 use crate::batch::{Batch, Hosted, Loaded, item, refused};
 use crate::chain::{self, Change, Signing, Weave};
+use crate::collisions;
 use crate::domain::{Denial, Hosting};
 use crate::error::Error;
 use crate::given::Blocks;
@@ -131,6 +132,7 @@ impl Store {
                 (Err(refusal), _) => Item::refused(origin.clone(), refusal.code, refusal.message.clone()),
             });
         }
+        collisions::warn(&mut transaction, &batch, &mut items).await?;
         let version = batch.version;
         if options.dry_run {
             transaction.rollback().await?;

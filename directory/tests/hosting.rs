@@ -109,11 +109,16 @@ async fn a_mail_domain_has_its_other_records_and_says_where_a_cert_has_no_place(
     let long = format!("{}@example.org", "x".repeat(64));
     for (mailbox, warning) in [
         ("alice@example.org", None),
-        ("mail@example.org", None),
+        (
+            "mail@example.org",
+            Some(
+                "mail.example.org. is also a name of the domain's other records (A, AAAA): it has them and the CERT record of",
+            ),
+        ),
         ("www@example.org", Some("no CERT record at www.example.org.: www.example.org. is an alias")),
         ("john.sub@example.org", Some("sub.example.org. is delegated")),
         ("john.old@example.org", Some("DNAME at old.example.org.")),
-        ("old@example.org", None),
+        ("old@example.org", Some("old.example.org. is also a name of the domain's other records (DNAME)")),
         (&long, Some("no CERT record: its local part is longer than the 63 octets")),
     ] {
         let report = world.publish(world.person(mailbox, T0 - DAY)).await;
@@ -146,7 +151,9 @@ async fn a_mail_domain_has_its_other_records_and_says_where_a_cert_has_no_place(
     }
     assert!(zone.get(name("_tcp.example.org").as_wire()).is_some(), "an empty non-terminal");
     let status = world.store.domain(&domain("example.org")).await.unwrap();
-    assert_eq!((status.records, status.without_cert.len()), (8, 3), "{:?}", status.without_cert);
+    assert_eq!((status.records, status.without_cert.len()), (8, 4), "{:?}", status.without_cert);
+    assert!(status.without_cert[3].contains("longer than the 63 octets"), "{:?}", status.without_cert);
+    assert_eq!(status.shared.len(), 2, "{:?}", status.shared);
 
     // The alias goes: the CERT record comes; an alias comes where one was.
     let records = RECORDS.replace("www     CNAME", "alice   CNAME").replace("old     DNAME", "new  DNAME");
@@ -165,6 +172,79 @@ async fn a_mail_domain_has_its_other_records_and_says_where_a_cert_has_no_place(
         assert_eq!(rtypes(zone, owner), expected, "{owner}");
     }
     assert!(published.entry(&address("alice@example.org")).is_some(), "SMIMEA and the other views still show it");
+}
+
+/// A host and a mailbox of one name live together, and people are told: at publication, with new records, in the status.
+#[tokio::test]
+async fn names_of_hosts_and_mailboxes_that_meet_are_told() {
+    let mut world = mail_world(Denial::Minimal).await;
+    let of = domain("example.org");
+    let texts =
+        ["a.b@example.org", r#""x \"y"@example.org"#, "_x@example.org", "ns.sub@example.org", "alone@example.org"];
+    for text in texts {
+        let report = world.publish(world.person(text, T0 - DAY)).await;
+        assert!(!report.items[0].warnings.iter().any(|one| one.contains("is also a name")), "{report:?}");
+    }
+    assert_eq!(world.store.domain(&of).await.unwrap().shared, [""; 0]);
+    let records = r#"
+@          MX 10 Mail
+Mail       A 192.0.2.1
+b.a        A 192.0.2.2
+a.b        A 192.0.2.3
+a\.b       TXT one
+x\032\"y   A 192.0.2.4
+_x         TXT two
+sub        NS ns.sub
+ns.sub     A 192.0.2.5
+"#;
+    let status = world.store.set_records(&of, records, &Authority::Operator, T0).await.unwrap();
+    let told = |owner: &str, types: &str, mailbox: &str| {
+        format!(
+            "{owner} is also a name of the domain's other records ({types}): it has them and the CERT record of {mailbox}, and \
+             DNS answers with both"
+        )
+    };
+    let mut expected = vec![
+        told("a.b.example.org.", "A", "a.b@example.org"),
+        told(r"a\.b.example.org.", "TXT", "a.b@example.org"),
+        told(r#"x\032\"y.example.org."#, "A", r#""x \"y"@example.org"#),
+    ];
+    let mut shared = status.shared;
+    shared.sort();
+    expected.sort();
+    assert_eq!(shared, expected);
+    assert!(status.without_cert.iter().any(|line| line.starts_with("_x@example.org has an SMIMEA record and no CERT")));
+    // A first publication, a dry run, another case; a domain's own certificate stands at the apex by right.
+    let options = PublishOptions { dry_run: true, ..PublishOptions::default() };
+    let report = world.publish_with(world.person("MAIL@example.org", T0), options, &Authority::Operator).await;
+    assert_eq!(report.items[0].warnings, [told("mail.example.org.", "A", "mail@example.org")], "{report:?}");
+    let options = PublishOptions { domain_certificate: Some(of.clone()), ..PublishOptions::default() };
+    let report = world.publish_with(world.issue(Wanted::default()), options, &Authority::Operator).await;
+    assert_eq!((report.refused(), &report.items[0].warnings[..]), (0, &[][..]), "{report:?}");
+    // The records go, and with them what is told.
+    let status = world.store.set_records(&of, "", &Authority::Operator, T0).await.unwrap();
+    assert_eq!(status.shared, [""; 0]);
+    assert_eq!(zone(&world.published().await.clone(), "example.org").apex(), &name("example.org"));
+}
+
+/// However many there are, a status stays short, and says how many.
+#[tokio::test]
+async fn a_status_counts_what_it_does_not_list() {
+    let world = mail_world(Denial::Minimal).await;
+    let submission = |mailbox: String| certdir_directory::Submission {
+        der: world.person(&mailbox, T0 - DAY),
+        origin: "test".into(),
+    };
+    let long = (0..103).map(|n| submission(format!("{n:0>64}@example.org")));
+    let hosts = (0..102).map(|n| submission(format!("h{n}@example.org")));
+    let all = long.chain(hosts).collect();
+    let report = world.store.publish(all, PublishOptions::default(), &Authority::Operator, T0).await.unwrap();
+    assert_eq!(report.refused(), 0);
+    let records: String = (0..102).map(|n| format!("h{n} A 192.0.2.1\n")).collect();
+    let status = world.store.set_records(&domain("example.org"), &records, &Authority::Operator, T0).await.unwrap();
+    let last = |lines: &[String]| (lines.len(), lines.last().unwrap().clone());
+    assert_eq!(last(&status.without_cert), (101, "and 3 more like these".into()));
+    assert_eq!(last(&status.shared), (101, "and 2 more like these".into()));
 }
 
 #[tokio::test]

@@ -109,11 +109,44 @@ pub(crate) async fn blocks(connection: &mut SqliteConnection, domain_id: i64, ap
     .bind(domain_id)
     .fetch_all(connection)
     .await?;
-    let names: Vec<(Name, RecordType)> = rows
-        .iter()
-        .map(|row| Ok((Name::from_wire(row.try_get(0)?)?, RecordType(row.try_get(1)?))))
-        .collect::<Result<_, Error>>()?;
+    let names: Vec<(Name, RecordType)> = rows.iter().map(owner_and_type).collect::<Result<_, _>>()?;
     Ok(Blocks::of(names.iter().map(|(name, rtype)| (name, *rtype)), apex))
+}
+
+/// Owners and types of what a zone holds beside apex and entries, by name; delegations and glue left out.
+pub(crate) async fn given(connection: &mut SqliteConnection, domain_id: i64) -> Result<Vec<(Name, RecordType)>, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(SELECT_GIVEN);
+    query.push_bind(domain_id);
+    query.build().fetch_all(connection).await?.iter().map(owner_and_type).collect()
+}
+
+const SELECT_GIVEN: &str = "SELECT owner, rtype FROM rrset WHERE records IS NOT NULL AND standing = 0 AND domain_id = ";
+
+/// The types among those at each of a list of names.
+pub(crate) async fn given_at(
+    connection: &mut SqliteConnection,
+    domain_id: i64,
+    owners: &[&Name],
+) -> Result<HashMap<Name, Vec<RecordType>>, Error> {
+    let mut found: HashMap<Name, Vec<RecordType>> = HashMap::new();
+    for chunk in owners.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT_GIVEN);
+        query.push_bind(domain_id).push(" AND owner IN (");
+        list(&mut query, chunk.iter().map(|owner| owner.as_wire().to_vec()));
+        for row in query.build().fetch_all(&mut *connection).await? {
+            let (owner, rtype) = owner_and_type(&row)?;
+            let types = found.entry(owner).or_default();
+            // A name may be in two chunks.
+            if !types.contains(&rtype) {
+                types.push(rtype);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn owner_and_type(row: &SqliteRow) -> Result<(Name, RecordType), Error> {
+    Ok((Name::from_wire(row.try_get(0)?)?, RecordType(row.try_get(1)?)))
 }
 
 /// Writes RRsets of a zone.
@@ -375,6 +408,51 @@ pub(crate) async fn spelled(connection: &mut SqliteConnection, domain_id: i64) -
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
+}
+
+/// Visible mailboxes of a domain, with their spellings as [`spelled`] has them, whose local part may make no owner name of CERT
+/// records: longer than a label, or beginning like a wildcard or a reserved name ([`certdir_zones::cert_owner`]).
+pub(crate) async fn nameless(
+    connection: &mut SqliteConnection,
+    domain_id: i64,
+    domain: &DomainName,
+) -> Result<Vec<(String, String)>, Error> {
+    let limit = i64::try_from(MAX_LABEL + 1 + domain.as_str().len()).unwrap_or(i64::MAX);
+    sqlx::query(
+        "SELECT address, spellings FROM entry WHERE domain_id = ? AND inception IS NOT NULL \
+         AND (length(CAST(address AS BLOB)) > ? OR address GLOB '[*_]*' OR address GLOB '\"_*') ORDER BY address",
+    )
+    .bind(domain_id)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+    .collect()
+}
+
+/// Octets of a label (RFC 1035 section 2.3.4).
+const MAX_LABEL: usize = 63;
+
+/// The CERT records of those mailboxes of a list that there are: mailbox and owner name.
+pub(crate) async fn certs_of(
+    connection: &mut SqliteConnection,
+    mailboxes: &[String],
+) -> Result<Vec<(String, Name)>, Error> {
+    let mut found = Vec::new();
+    for chunk in mailboxes.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT address, records FROM entry WHERE inception IS NOT NULL AND address IN (",
+        );
+        list(&mut query, chunk.iter().map(String::as_str));
+        query.push(" ORDER BY address");
+        for row in query.build().fetch_all(&mut *connection).await? {
+            let address: String = row.try_get(0)?;
+            let certs = records::decode(row.try_get(1)?)?.1.into_iter().filter(|one| one.rtype == RecordType::CERT);
+            found.extend(certs.map(|one| (address.clone(), one.owner)));
+        }
+    }
+    Ok(found)
 }
 
 /// The names of domains by their row numbers.
