@@ -157,10 +157,11 @@ pub(crate) async fn add_domain(
     State(site): State<Arc<Site>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
+    query: Result<Query, Problem>,
     body: Body,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let new: NewDomain = read_json(&headers, body, MAX_NEW_DOMAIN).await?;
     let domain = parse_domain(&new.domain)?;
     let settings = Settings::for_domain(&domain).with(&new.settings)?;
@@ -179,10 +180,11 @@ pub(crate) async fn change_domain(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
     body: Body,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let changes: serde_json::Map<String, serde_json::Value> = read_json(&headers, body, MAX_JSON).await?;
     let domain = parse_domain(&segment?.0)?;
     let place = place(&site).await?;
@@ -197,9 +199,10 @@ pub(crate) async fn remove_domain(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let domain = parse_domain(&segment?.0)?;
     let place = place(&site).await?;
     let (store, removed) = (site.store.clone(), domain.clone());
@@ -227,11 +230,12 @@ pub(crate) async fn set_records(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
     body: Body,
 ) -> Result<Response, Problem> {
     let now = site.now();
     let prepared = async {
-        let authority = authenticated_admin(&site, peer, &headers, now).await?;
+        let authority = authenticated_change(&site, peer, &headers, query, now).await?;
         media_type(&headers, &["text/dns", "text/plain"])?;
         Ok((authority, parse_domain(&segment?.0)?))
     };
@@ -263,9 +267,10 @@ pub(crate) async fn remove_records(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let domain = parse_domain(&segment?.0)?;
     let place = place(&site).await?;
     let store = site.store.clone();
@@ -311,10 +316,11 @@ pub(crate) async fn add_token(
     State(site): State<Arc<Site>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
+    query: Result<Query, Problem>,
     body: Body,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let new: NewToken = read_json(&headers, body, MAX_JSON).await?;
     let domains = new.domains.iter().map(|text| parse_domain(text)).collect::<Result<Vec<_>, _>>()?;
     let place = place(&site).await?;
@@ -330,9 +336,10 @@ pub(crate) async fn revoke_token(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     segment: Result<Segment, Problem>,
+    query: Result<Query, Problem>,
 ) -> Result<Response, Problem> {
     let now = site.now();
-    let authority = authenticated_admin(&site, peer, &headers, now).await?;
+    let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let Segment(id) = segment?;
     let place = place(&site).await?;
     let store = site.store.clone();
@@ -351,6 +358,19 @@ async fn authenticated_admin(
         return Ok(authority);
     }
     Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs a token with the role admin"))
+}
+
+/// The same, for a change that has no parameters: one that is not known is refused, for it may be a `dry_run`.
+async fn authenticated_change(
+    site: &Site,
+    peer: Peer,
+    headers: &HeaderMap,
+    query: Result<Query, Problem>,
+    now: UnixTime,
+) -> Result<Authority, Problem> {
+    let authority = authenticated_admin(site, peer, headers, now).await?;
+    query?.only(&[])?;
+    Ok(authority)
 }
 
 fn publish_options(query: &Query) -> Result<PublishOptions, Problem> {

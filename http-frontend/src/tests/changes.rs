@@ -254,6 +254,33 @@ async fn records_are_shown_when_the_change_is_answered() {
 }
 
 #[tokio::test]
+async fn a_change_without_parameters_takes_none() {
+    let house = House::empty().await;
+    let before = house.reader.published().unwrap().version();
+    let token = r#"{"name":"x","role":"publisher","domains":["example.org"]}"#;
+    for (method, path, body) in [
+        ("POST", "/v1/domains", r#"{"domain":"example.com"}"#),
+        ("PATCH", "/v1/domains/example.org", r#"{"ttl":600}"#),
+        ("DELETE", "/v1/domains/example.org", ""),
+        ("PUT", "/v1/domains/example.org/records", "a A 192.0.2.1"),
+        ("DELETE", "/v1/domains/example.org/records", ""),
+        ("POST", "/v1/tokens", token),
+        ("DELETE", "/v1/tokens/000000000000", ""),
+    ] {
+        let bearer = format!("Bearer {}", house.admin);
+        let media_type = if method == "PUT" { "text/dns" } else { "application/json" };
+        let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
+        for query in ["dry_run=true", "reason=left", "x"] {
+            let answer = house.send(method, &format!("{path}?{query}"), &headers, body).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "bad-query"), "{method} {path}?{query}");
+            let stranger = house.send(method, &format!("{path}?{query}"), &headers[1..], body).await;
+            assert_eq!(stranger.status, 401, "{method} {path}: who asks comes first");
+        }
+    }
+    assert_eq!(house.reader.published().unwrap().version(), before);
+}
+
+#[tokio::test]
 async fn domains_and_tokens_are_made_and_end() {
     let house = House::empty().await;
     let made =
