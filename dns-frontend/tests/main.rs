@@ -1,4 +1,5 @@
-//! The DNS front end: answers by RFC section, what a source gets, proofs, random packets, sockets, and real clients.
+//! The DNS front end: answers by RFC section, what a source gets, proofs, random packets, sockets, real clients, and a
+//! year of refreshes.
 
 #[cfg(test)]
 mod answers;
@@ -24,3 +25,5 @@ mod sockets;
 mod transports;
 #[cfg(test)]
 mod world;
+#[cfg(test)]
+mod year;

@@ -15,13 +15,13 @@ use crate::sockets::Running;
 use crate::world::World;
 
 /// A resolver of its own; killed when dropped.
-struct Resolver {
+pub(crate) struct Resolver {
     child: Child,
     port: u16,
 }
 
 impl Resolver {
-    fn start(command: &mut Command, port: u16) -> Resolver {
+    pub(crate) fn start(command: &mut Command, port: u16) -> Resolver {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let resolver = Resolver { child: command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")), port };
         for _ in 0..600 {
@@ -34,7 +34,7 @@ impl Resolver {
         panic!("{command:?} does not answer");
     }
 
-    fn dig(&self, arguments: &[&str]) -> String {
+    pub(crate) fn dig(&self, arguments: &[&str]) -> String {
         let port = self.port.to_string();
         run("dig", &[&["@127.0.0.1", "-p", &port, "+dnssec"], arguments].concat())
     }
@@ -48,7 +48,7 @@ impl Drop for Resolver {
 }
 
 /// A port that is free for UDP and TCP.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -58,8 +58,13 @@ fn free_port() -> u16 {
 }
 
 fn unbound(folder: &Path, zones: &[&Zone], server: u16, port: u16) -> Command {
+    unbound_with("", folder, zones, server, port)
+}
+
+/// With more settings of its `server:`.
+pub(crate) fn unbound_with(settings: &str, folder: &Path, zones: &[&Zone], server: u16, port: u16) -> Command {
     let mut text = format!(
-        "server:\n directory: \"{0}\"\n chroot: \"\"\n username: \"\"\n pidfile: \"{0}/pid\"\n use-syslog: no\n \
+        "server:\n{settings} directory: \"{0}\"\n chroot: \"\"\n username: \"\"\n pidfile: \"{0}/pid\"\n use-syslog: no\n \
          interface: 127.0.0.1\n port: {port}\n do-not-query-localhost: no\n",
         folder.display()
     );
