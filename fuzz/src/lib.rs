@@ -3,6 +3,7 @@
 //!
 //! tests/corpora.rs replays every file of `corpus/<name>/` through these on the stable compiler.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use certdir_certificate::Certificate;
@@ -10,8 +11,8 @@ use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, U
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
-    Address, DomainName, Fragment, Name, RecordType, Rrset, Soa, Usage, Zone, ZoneKey, cert_owners, presentation,
-    smimea_owner, smimea_wildcard, smimecert_name,
+    Address, DomainName, Fragment, Name, Rdata, RecordType, Rrset, Soa, Standing, Usage, Zone, ZoneKey, cert_owners,
+    denial, presentation, smimea_owner, smimea_wildcard, smimecert_name,
 };
 
 /// A target's name and its function.
@@ -104,44 +105,109 @@ pub fn rdata(data: &[u8]) {
     assert!(!text.contains('\n'), "a record is one line");
 }
 
-struct OneZone(Zone);
+struct Hosted(Vec<Zone>);
 
-impl Zones for OneZone {
+impl Zones for Hosted {
     fn zone_for(&self, name: &[u8]) -> Option<&Zone> {
         let name = Name::from_wire(name).ok()?;
-        name.is_at_or_below(self.0.apex()).then_some(&self.0)
+        let zones = self.0.iter().filter(|zone| name.is_at_or_below(zone.apex()));
+        zones.max_by_key(|zone| zone.apex().as_wire().len())
     }
 }
 
-/// A zone with an SOA, one person and a wildcard.
-fn zones() -> &'static OneZone {
-    static ZONES: OnceLock<OneZone> = OnceLock::new();
-    ZONES.get_or_init(|| {
-        let (key, _) = ZoneKey::generate().expect("random octets");
-        let domain = DomainName::parse("example.org").expect("a domain");
-        let apex = smimecert_name(&domain);
-        let mut zone = Zone::new(apex.clone(), Arc::new(key));
-        let start = Soa {
-            mname: apex.clone(),
-            rname: apex.clone(),
-            serial: 1,
-            refresh: 3600,
-            retry: 600,
-            expire: 86_400,
-            minimum: 300,
-        };
-        let person = Address::parse("alice@example.org").expect("an address");
-        for (owner, rtype, rdata) in [
-            (apex.clone(), RecordType::SOA, soa(&start)),
-            (smimea_owner(&person), RecordType::SMIMEA, smimea(Usage::DaneEe, &[0x30; 700])),
-            (smimea_wildcard(&domain), RecordType::SMIMEA, smimea(Usage::DaneEe, &[0x30; 1500])),
-        ] {
-            let rrset = Rrset::new(rtype, 300, vec![rdata]).expect("one record");
-            let signed = zone.key().sign(&apex, &owner, &rrset, 0, 2_000_000_000).expect("a signature");
-            zone.set(&owner, signed).expect("in the zone");
+fn sign(zone: &mut Zone, owner: &Name, rrset: Rrset) {
+    let signed = zone.key().sign(zone.apex(), owner, &rrset, 0, 2_000_000_000).expect("a signature");
+    zone.set(owner, signed).expect("in the zone");
+}
+
+fn one(rtype: RecordType, rdata: Rdata) -> Rrset {
+    Rrset::new(rtype, 300, vec![rdata]).expect("one record")
+}
+
+/// A zone with an SOA.
+fn begun(apex: Name) -> Zone {
+    let (key, _) = ZoneKey::generate().expect("random octets");
+    let start = Soa {
+        mname: apex.clone(),
+        rname: apex.clone(),
+        serial: 1,
+        refresh: 3600,
+        retry: 600,
+        expire: 86_400,
+        minimum: 300,
+    };
+    let mut zone = Zone::new(apex.clone(), Arc::new(key));
+    sign(&mut zone, &apex, one(RecordType::SOA, soa(&start)));
+    zone
+}
+
+/// A zone with one person and a wildcard.
+fn certificates() -> Zone {
+    let domain = DomainName::parse("example.org").expect("a domain");
+    let mut zone = begun(smimecert_name(&domain));
+    let person = smimea_owner(&Address::parse("alice@example.org").expect("an address"));
+    sign(&mut zone, &person, one(RecordType::SMIMEA, smimea(Usage::DaneEe, &[0x30; 700])));
+    sign(&mut zone, &smimea_wildcard(&domain), one(RecordType::SMIMEA, smimea(Usage::DaneEe, &[0x30; 1500])));
+    zone
+}
+
+/// What a customer's records can be beside certificates: aliases (one to nothing, one in a circle, one into another zone),
+/// a DNAME, delegations with glue, wildcards.
+const RECORDS: &str = "\
+txt             TXT \"hi\"
+alias           CNAME txt
+chain           CNAME alias
+circle          CNAME circle
+gone            CNAME nobody
+below           CNAME www.unsigned
+dname           DNAME deep.target
+www.deep.target A 192.0.2.1
+*.wild          TXT \"hi\"
+*.aliases       CNAME txt
+signed          NS ns.signed
+                DS 1 13 2 0000000000000000000000000000000000000000000000000000000000000000
+ns.signed       A 192.0.2.53
+                AAAA 2001:db8::53
+unsigned        NS ns.unsigned
+ns.unsigned     A 192.0.2.53
+                AAAA 2001:db8::53
+";
+
+/// A zone with these records.
+fn customer(apex: &str) -> Zone {
+    let mut zone = begun(Name::parse(apex).expect("a name"));
+    for given in Fragment::parse(RECORDS, &zone.apex().clone()).expect("records").given {
+        match given.standing {
+            Standing::Data => sign(&mut zone, &given.owner, given.rrset),
+            Standing::Cut | Standing::Glue => zone.set(&given.owner, given.unsigned()).expect("in the zone"),
         }
-        OneZone(zone)
-    })
+    }
+    zone
+}
+
+/// The same with a stored NSEC3 chain (RFC 5155 section 7.1).
+fn chained(mut zone: Zone) -> Zone {
+    let apex = zone.apex().clone();
+    sign(&mut zone, &apex, one(RecordType::NSEC3PARAM, denial::nsec3param()));
+    let names: BTreeMap<_, _> = zone
+        .names()
+        .filter(|(owner, _)| !zone.occludes(owner.as_wire()))
+        .map(|(owner, node)| (denial::nsec3_hash(owner.as_wire()), denial::type_bitmap(denial::node_types(node))))
+        .collect();
+    let nexts: Vec<_> = names.keys().copied().cycle().skip(1).take(names.len()).collect();
+    for ((hash, bitmap), next) in names.iter().zip(nexts) {
+        let rrset = one(RecordType::NSEC3, denial::nsec3(next, bitmap));
+        let owner = denial::nsec3_owner(*hash, &apex).expect("a name");
+        let signed = zone.key().sign(&apex, &owner, &rrset, 0, 2_000_000_000).expect("a signature");
+        zone.set_link(*hash, signed);
+    }
+    zone
+}
+
+/// Certificates, and customers' zones with either form of denial.
+fn zones() -> &'static Hosted {
+    static ZONES: OnceLock<Hosted> = OnceLock::new();
+    ZONES.get_or_init(|| Hosted(vec![certificates(), customer("minimal.test"), chained(customer("chain.test"))]))
 }
 
 /// A DNS message: no answer, or one that is a response to it and fits the transport.
