@@ -145,7 +145,7 @@ pub(crate) struct Listen {
     /// certificate, on loopback addresses only.
     #[arg(long, value_name = "FILE", env = "CERTDIR_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert, in PEM.
+    /// The private key of --tls-cert, in PEM; nobody but its owner may be able to read the file.
     #[arg(long, value_name = "FILE", env = "CERTDIR_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Threads that answer DNS; 0 means one for each core.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,6 +12,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::error::Error;
+use crate::secret_file::only_its_owner;
 
 /// What one DNS source may get.
 #[derive(Debug, Args)]
@@ -104,14 +105,7 @@ fn load_or_create(path: &Path) -> Result<[u8; 16], Error> {
 fn load(path: &Path) -> Result<[u8; 16], Error> {
     let at = |source| Error::file(path, source);
     let file = File::open(path).map_err(at)?;
-    let mode = file.metadata().map_err(at)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        return Err(Error::Usage(format!(
-            "{path}: others can read it (mode {:o}); run: chmod 600 {path}",
-            mode & 0o777
-        )));
-    }
+    only_its_owner(path, &file.metadata().map_err(at)?)?;
     let mut text = Vec::new();
     file.take(64).read_to_end(&mut text).map_err(at)?;
     let octets = HEXLOWER_PERMISSIVE.decode(text.trim_ascii()).ok().and_then(|octets| octets.try_into().ok());
@@ -145,6 +139,8 @@ fn create(path: &Path) -> Result<[u8; 16], Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

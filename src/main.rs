@@ -2,7 +2,8 @@
 //! carries it out, [`output`] prints, [`error`] says how it ends.
 //!
 //! [`serve`] wires the store, its follower, upkeep and the front ends; [`demo`] does so with sample domains; [`dns_policy`]
-//! reads what one DNS source may get, [`tls`] looks after the certificate that servers show. [`publish`]
+//! reads what one DNS source may get, [`tls`] looks after the certificate that servers show, [`secret_file`] refuses files
+//! with secrets that others can read. [`publish`]
 //! (with [`reading`] for files) and [`admin`] change the data folder, or a running directory through [`remote`]. [`look`]
 //! shows what is there, [`resolve`] looks from outside. [`clock`] is the only place that reads the time.
 
@@ -19,6 +20,7 @@ mod publish;
 mod reading;
 mod remote;
 mod resolve;
+mod secret_file;
 mod serve;
 mod tls;
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::world::{PATIENCE, Request, Server, World, client, owner, run, run_with, spaced, until};
@@ -148,6 +149,7 @@ fn given_files_are_read_again_and_a_broken_pair_changes_nothing() {
     let world = World::new();
     let [first, second, third] = ["first", "second", "third"].map(|name| certificate(world.folder.path(), name));
     let (cert, key) = (world.write("chain.pem", &first.0), world.write("key.pem", &first.1));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let more = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap(), "--dot", "0.0.0.0:0"];
     let mut server = Server::start(&mut std::process::Command::new(crate::world::CERTDIR), &world.data, &more);
     server.dot.set_ip([127, 0, 0, 1].into());
@@ -169,8 +171,9 @@ fn given_files_are_read_again_and_a_broken_pair_changes_nothing() {
     fs::write(&cert, "nothing").unwrap();
     until("nonsense is logged", PATIENCE, || (server.said().matches("is still shown").count() > 1).then_some(()));
     assert_eq!(shown(server.dot), "second");
-    // Renamed into place, as renewal programs do.
+    // Renamed into place, as renewal programs do; only its owner may read a key.
     let aside = [world.write("aside.pem", &third.0), world.write("aside.key", &third.1)];
+    fs::set_permissions(&aside[1], fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(&aside[1], &key).unwrap();
     fs::rename(&aside[0], &cert).unwrap();
     until("the third is shown", PATIENCE, || (shown(server.dot) == "third").then_some(()));
