@@ -39,7 +39,12 @@ pub(crate) async fn changed_entries(
     let mut shared = HashMap::new();
     if since > 0 {
         let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
-        query.push("(SELECT * FROM entry WHERE revision > ").push_bind(signed(since)?).push(")").push(JOINED);
+        // Said by name: without statistics SQLite would rather walk all entries in their order than sort the few.
+        query
+            .push("(SELECT * FROM entry INDEXED BY entry_revision WHERE revision > ")
+            .push_bind(signed(since)?)
+            .push(")")
+            .push(JOINED);
         apply(connection, query, next, &mut shared, false).await?;
         return Ok(());
     }
