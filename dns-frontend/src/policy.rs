@@ -46,7 +46,7 @@ impl Default for Policy {
             responses_per_second: 200,
             slip: 1,
             signatures_per_second: 10_000,
-            proofs: 131_072,
+            proofs: 65_536,
             cookies: None,
             query_log: None,
         }
