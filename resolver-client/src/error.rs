@@ -27,6 +27,9 @@ pub enum Error {
     /// No name server was given and the system's configuration names none.
     #[error("no name server: give one with its port, or name one in /etc/resolv.conf")]
     NoServer,
+    /// What TLS servers must prove cannot be read.
+    #[error("the settings of TLS: {0}")]
+    BadTls(String),
     /// The DNS library refused its settings.
     #[error("the DNS client cannot be set up: {0}")]
     Setup(String),
@@ -39,6 +42,7 @@ impl Error {
             Error::Unreadable { .. } => "unreadable-file",
             Error::BadAnchor { .. } => "bad-trust-anchor",
             Error::NoServer => "no-server",
+            Error::BadTls(_) => "bad-tls",
             Error::Setup(_) => "dns-setup",
         }
     }

@@ -5,7 +5,8 @@
 //! cache ([`cache`]); what was not is asked of DNS ([`dns`]), whose validator speaks to the servers through [`wire`],
 //! trusts what [`anchor`] reads, and has its signature times ([`signature`]), denials ([`denial`]) and "not signed"
 //! ([`delegation`]) checked again; each question ends in an [`Outcome`] ([`outcome`]); and a pure function ([`judge`])
-//! turns outcomes into the verdict. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only.
+//! turns outcomes into the verdict. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only. HTTP is spoken
+//! by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server.
 //!
 //! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
 //! `docs/resolver.md`.
@@ -44,10 +45,13 @@ mod delegation;
 mod denial;
 mod dns;
 pub mod error;
+mod http;
 pub mod judge;
 pub mod outcome;
+pub mod reach;
 pub mod resolver;
 mod signature;
+pub mod tls;
 pub mod trace;
 pub mod verdict;
 mod wire;

@@ -1,0 +1,388 @@
+//! A small HTTP/1.1 client with a bound on everything: where it connects to, time, header, body, redirects.
+//!
+//! No proxy, no cookie, no content coding. One answer at a time on a connection; connections are kept for the next
+//! request to the same origin.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    USER_AGENT,
+};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::{Position, Url};
+
+use crate::outcome::Failure;
+use crate::reach::{Ports, Reach, connect};
+use crate::tls::Tls;
+
+/// Redirects followed for one request.
+const MAX_REDIRECTS: usize = 3;
+
+/// Octets of a response's head, and of what is read ahead of the body.
+const MAX_HEAD: usize = 32 << 10;
+
+/// Fields of a response's head.
+const MAX_FIELDS: usize = 64;
+
+/// Connections kept for one origin, and for all of them.
+const MAX_IDLE: (usize, usize) = (8, 64);
+
+/// How long a connection is kept without use.
+const IDLE_LIFE: Duration = Duration::from_secs(20);
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Connecting, and the TLS handshake, each.
+    pub(crate) connect: Duration,
+    /// From the request to the response's head, and between two pieces of its body.
+    pub(crate) idle: Duration,
+    /// The whole request with its redirects and its body. A body that is read in pieces is not bound by it.
+    pub(crate) total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { connect: Duration::from_secs(5), idle: Duration::from_secs(10), total: Duration::from_secs(15) }
+    }
+}
+
+/// One request: a GET, or a POST when it has a body.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) url: Url,
+    pub(crate) accept: HeaderValue,
+    /// Media type and octets.
+    pub(crate) body: Option<(HeaderValue, Bytes)>,
+    /// Further fields.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Call {
+    pub(crate) fn get(url: Url, accept: &'static str) -> Call {
+        Call { url, accept: HeaderValue::from_static(accept), body: None, fields: Vec::new() }
+    }
+
+    pub(crate) fn post(url: Url, accept: &'static str, media_type: &'static str, body: Bytes) -> Call {
+        Call { body: Some((HeaderValue::from_static(media_type), body)), ..Call::get(url, accept) }
+    }
+}
+
+/// The head of a response and how it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    /// Where it came from, after redirects.
+    pub(crate) url: Url,
+    pub(crate) server: SocketAddr,
+    /// Whether every step, redirects included, was over verified TLS.
+    pub(crate) secure: bool,
+}
+
+impl Head {
+    /// A header field as text, if it is there and is text.
+    pub(crate) fn field(&self, name: HeaderName) -> Option<&str> {
+        self.fields.get(name)?.to_str().ok()
+    }
+}
+
+/// A response with its body read.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) head: Head,
+    pub(crate) body: Bytes,
+}
+
+/// A response whose body is read piece by piece.
+pub(crate) struct Reading {
+    pub(crate) head: Head,
+    body: Incoming,
+    idle: Duration,
+    /// Goes back to the pool at the end of the body.
+    line: Option<(Origin, Line)>,
+    pool: Arc<Pool>,
+}
+
+/// The client. Clones share its connections.
+#[derive(Clone)]
+pub(crate) struct Http {
+    tls: Tls,
+    reach: Reach,
+    ports: Ports,
+    patience: Patience,
+    pool: Arc<Pool>,
+}
+
+type Pool = Mutex<HashMap<Origin, Vec<(Instant, Line)>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Origin {
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+/// A connection that is free for a request.
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    server: SocketAddr,
+}
+
+impl Http {
+    /// A client that connects within `reach` only.
+    pub(crate) fn new(tls: Tls, reach: Reach, ports: Ports, patience: Patience) -> Http {
+        Http { tls, reach, ports, patience, pool: Arc::default() }
+    }
+
+    /// One request and the whole of its response, of at most `limit` octets.
+    ///
+    /// # Errors
+    /// No response, or none that can be read within the bounds. Every status is a response.
+    pub(crate) async fn request(&self, call: Call, limit: usize) -> Result<Response, Failure> {
+        let late = |url: &Url| Failure::new("timeout", format!("{} did not answer in time", shown(url)));
+        let end = Instant::now() + self.patience.total;
+        let url = call.url.clone();
+        let whole = async {
+            let mut reading = self.open(call).await?;
+            let announced = reading.body.size_hint().lower();
+            let too_large = || Failure::new("too-large", format!("{}: more than {limit} octets", shown(&url)));
+            if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+                return Err(too_large());
+            }
+            let mut body = Vec::new();
+            while let Some(piece) = reading.next().await? {
+                if body.len().saturating_add(piece.len()) > limit {
+                    return Err(too_large());
+                }
+                body.extend_from_slice(&piece);
+            }
+            Ok(Response { head: reading.head.clone(), body: body.into() })
+        };
+        timeout_at(end, whole).await.map_err(|_| late(&url))?
+    }
+
+    /// One request and the head of its response; the body is then read piece by piece.
+    ///
+    /// # Errors
+    /// No response, or a redirect that is not followed.
+    pub(crate) async fn open(&self, mut call: Call) -> Result<Reading, Failure> {
+        let mut secure = true;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut reading = self.exchange(&call).await?;
+            secure &= reading.head.secure;
+            reading.head.secure = secure;
+            let status = reading.head.status;
+            let moved = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            if call.body.is_some() || !moved {
+                let coding = reading.head.field(CONTENT_ENCODING).unwrap_or("identity");
+                if !coding.eq_ignore_ascii_case("identity") {
+                    let message = format!("{}: content coding {coding:?}", shown(&call.url));
+                    return Err(Failure::new("malformed", message));
+                }
+                return Ok(reading);
+            }
+            let to = reading.head.field(LOCATION).and_then(|to| call.url.join(to).ok());
+            let refused = |why: &str| Failure::new("redirect", format!("{}: {why}", shown(&call.url)));
+            let to = to.ok_or_else(|| refused("a redirect that leads nowhere"))?;
+            match (call.url.scheme(), to.scheme()) {
+                ("http", "http" | "https") | ("https", "https") => call.url = to,
+                _ => return Err(refused("a redirect from https to something else")),
+            }
+        }
+        Err(Failure::new("redirect", format!("{}: more than {MAX_REDIRECTS} redirects", shown(&call.url))))
+    }
+
+    /// One request, redirects not followed.
+    async fn exchange(&self, call: &Call) -> Result<Reading, Failure> {
+        let origin = Origin::of(&call.url)?;
+        if let Some(line) = self.kept(&origin)
+            && let Ok(reading) = self.ask(&origin, line, call).await
+        {
+            return Ok(reading);
+        }
+        // A kept connection may have been closed at the other end: only a fresh one tells.
+        let line = self.dial(&origin).await?;
+        self.ask(&origin, line, call).await
+    }
+
+    async fn ask(&self, origin: &Origin, mut line: Line, call: &Call) -> Result<Reading, Failure> {
+        let broken = |error: hyper::Error| Failure::new("network", format!("{}: {error}", shown(&call.url)));
+        let request = call.request(origin)?;
+        let sending = async {
+            line.sender.ready().await?;
+            line.sender.send_request(request).await
+        };
+        let response = timeout(self.patience.idle, sending)
+            .await
+            .map_err(|_| Failure::new("timeout", format!("{} did not answer in time", shown(&call.url))))?
+            .map_err(broken)?;
+        let (parts, body) = response.into_parts();
+        let head = Head {
+            status: parts.status,
+            fields: parts.headers,
+            url: call.url.clone(),
+            server: line.server,
+            secure: origin.tls,
+        };
+        let line = Some((origin.clone(), line));
+        Ok(Reading { head, body, idle: self.patience.idle, line, pool: Arc::clone(&self.pool) })
+    }
+
+    fn kept(&self, origin: &Origin) -> Option<Line> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pool.get_mut(origin)?;
+        let line = loop {
+            match kept.pop() {
+                Some((since, line)) if since.elapsed() < IDLE_LIFE && !line.sender.is_closed() => break Some(line),
+                Some(_) => {}
+                None => break None,
+            }
+        };
+        if kept.is_empty() {
+            pool.remove(origin);
+        }
+        line
+    }
+
+    async fn dial(&self, origin: &Origin) -> Result<Line, Failure> {
+        let patience = self.patience.connect;
+        let stream = connect(&origin.host, origin.port, &self.reach, self.ports, patience).await?;
+        let server = stream.peer_addr().map_err(|error| Failure::new("network", error.to_string()))?;
+        let sender = if origin.tls {
+            begin(self.tls.handshake(stream, &origin.host, patience).await?).await
+        } else {
+            begin(stream).await
+        };
+        let sender = sender.map_err(|error| Failure::new("network", format!("{server}: {error}")))?;
+        Ok(Line { sender, server })
+    }
+}
+
+async fn begin<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    // Ends with the sender; its errors are told to the request.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+impl Reading {
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// The connection broke, or nothing came in time.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let late = |_| Failure::new("timeout", format!("{} stopped in its answer", shown(&self.head.url)));
+            match timeout(self.idle, self.body.frame()).await.map_err(late)? {
+                Some(Ok(frame)) => {
+                    // What is not data is a trailer.
+                    if let Ok(piece) = frame.into_data() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Some(Err(error)) => {
+                    let message = format!("{}: {error}", shown(&self.head.url));
+                    return Err(Failure::new("network", message));
+                }
+                None => {
+                    self.keep();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Waits this long between two pieces from now on, for streams that are silent while nothing happens.
+    #[allow(dead_code, reason = "for the change feed")]
+    pub(crate) fn set_idle(&mut self, idle: Duration) {
+        self.idle = idle;
+    }
+
+    fn keep(&mut self) {
+        let Some((origin, line)) = self.line.take() else { return };
+        if line.sender.is_closed() {
+            return;
+        }
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.values().map(Vec::len).sum::<usize>() >= MAX_IDLE.1 {
+            pool.clear();
+        }
+        let kept = pool.entry(origin).or_default();
+        if kept.len() < MAX_IDLE.0 {
+            kept.push((Instant::now(), line));
+        }
+    }
+}
+
+impl Origin {
+    fn of(url: &Url) -> Result<Origin, Failure> {
+        let bad = |why: &str| Failure::new("bad-url", format!("{}: {why}", shown(url)));
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(bad("only http and https are spoken")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad("a URL with a user name is not followed"));
+        }
+        let host = url.host_str().ok_or_else(|| bad("no host"))?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(|| bad("no port"))?;
+        Ok(Origin { tls, host, port })
+    }
+}
+
+impl Call {
+    fn request(&self, origin: &Origin) -> Result<Request<Full<Bytes>>, Failure> {
+        let host = match self.url.port() {
+            Some(port) => format!("{}:{port}", origin.host),
+            None => origin.host.clone(),
+        };
+        let path = &self.url[Position::BeforePath..Position::AfterQuery];
+        let method = if self.body.is_some() { Method::POST } else { Method::GET };
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host)
+            .header(USER_AGENT, concat!("certdir/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, &self.accept)
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some((media_type, _)) = &self.body {
+            builder = builder.header(CONTENT_TYPE, media_type);
+        }
+        for (name, value) in &self.fields {
+            builder = builder.header(name, value);
+        }
+        let body = self.body.as_ref().map(|(_, octets)| octets.clone()).unwrap_or_default();
+        builder.body(Full::new(body)).map_err(|error| Failure::new("bad-url", format!("{}: {error}", shown(&self.url))))
+    }
+}
+
+/// A URL as it may be shown: without a user name, and of bounded length.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut text = url[Position::BeforeScheme..Position::AfterScheme].to_owned();
+    text.push_str("://");
+    text.push_str(&url[Position::BeforeHost..Position::AfterQuery]);
+    if let Some((cut, _)) = text.char_indices().nth(256) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
