@@ -91,6 +91,12 @@ pub enum Error {
     /// A master-file fragment with faults: all of them, each with its line.
     #[error("{}", crate::fragment::faults(.0))]
     Fragment(Vec<crate::Fault>),
+    /// A message of DNS Stateful Operations that breaks a rule of RFC 8490 or RFC 8765.
+    #[error("malformed stateful DNS message: {reason}")]
+    Stateful {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The text could not be written.
     #[error("writing the zone failed: {0}")]
     Write(String),
@@ -116,6 +122,7 @@ impl Error {
             Error::Signature { .. } => "bad-signature",
             Error::IncompleteZone { .. } => "incomplete-zone",
             Error::Fragment(_) => "bad-records",
+            Error::Stateful { .. } => "bad-stateful-message",
             Error::Write(_) => "write-failed",
         }
     }

@@ -7,6 +7,7 @@
 //! [`table`]) that says what it has and has not for a name ([`zone`]). What it has not is proven by NSEC3 records made for
 //! the question ([`denial`]) or, in a zone that shows them all, stored ones ([`chain`]), and the whole zone can be written as
 //! a signed master file ([`text`]). What a customer gives for a hosted mail domain is a piece of such a file ([`fragment`]).
+//! What both ends of a DNS Push connection say to each other is in [`dso`].
 //! [`error`] holds the one error type; [`few`] is a list for one element.
 
 #![allow(
@@ -17,6 +18,7 @@
 pub mod address;
 pub mod chain;
 pub mod denial;
+pub mod dso;
 pub mod error;
 mod few;
 pub mod fragment;
