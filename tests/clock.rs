@@ -38,7 +38,7 @@ fn answers_stay_secure_across_two_signature_lifetimes() {
     world.certdir(&["publish", "--domain-certificate", "example.org", gateway.path()]).ok();
     let mut ends = Vec::new();
     for days in [0, 2, 4, 7, 11, 14, 21, 30] {
-        let server = Server::start(&mut later(days), &world.data, &[]);
+        let server = world.serve_with(&mut later(days), &[]);
         let unbound = Unbound::start(&world, &server, &["example.org"], now() + days * DAY);
         for (local, rtype) in [("alice", "SMIMEA"), ("anybody", "SMIMEA"), ("alice", "TXT"), ("anybody", "TXT")] {
             let answer = unbound.ask(&owner(local, "example.org"), rtype);
@@ -71,7 +71,7 @@ fn an_expired_certificate_leaves_every_view_and_a_staged_one_arrives() {
     assert!(staged.text().contains("staged"), "{}", staged.all());
     let name = owner("alice", "example.org");
     for (days, expected) in [(0, Some(&old)), (1, Some(&old)), (4, Some(&next)), (8, None)] {
-        let server = Server::start(&mut later(days), &world.data, &[]);
+        let server = world.serve_with(&mut later(days), &[]);
         let expected: Vec<Vec<u8>> = expected.map(|issued| issued.der.clone()).into_iter().collect();
         let http: Vec<Vec<u8>> = server.http_certificate("alice@example.org").into_iter().collect();
         assert_eq!(http, expected, "HTTP, day {days}");

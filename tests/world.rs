@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -157,6 +158,8 @@ pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) data: PathBuf,
     pub(crate) ca: Ca,
+    /// Where its running servers tell their metrics.
+    servers: Mutex<Vec<Weak<SocketAddr>>>,
 }
 
 impl World {
@@ -164,7 +167,7 @@ impl World {
     pub(crate) fn new() -> World {
         let folder = TempDir::new().unwrap();
         let ca = Ca::new(folder.path());
-        World { data: folder.path().join("data"), folder, ca }
+        World { data: folder.path().join("data"), folder, ca, servers: Mutex::default() }
     }
 
     /// A world whose directory hosts these domains.
@@ -194,9 +197,32 @@ impl World {
         command
     }
 
+    /// Runs the program on the data folder, and waits until every running server shows what it changed: a server learns
+    /// of another process's commit a moment later. What is acknowledged over `--url` is visible already; nobody waits.
     #[track_caller]
     pub(crate) fn certdir(&self, arguments: &[&str]) -> Said {
-        run(&mut self.command(arguments))
+        let said = run(&mut self.command(arguments));
+        if !arguments.contains(&"--url") {
+            self.is_shown();
+        }
+        said
+    }
+
+    #[track_caller]
+    fn is_shown(&self) {
+        let servers: Vec<_> = self.servers.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        if servers.is_empty() {
+            return;
+        }
+        let mut store = client("sqlite3");
+        store.args(["-readonly", "-cmd", ".timeout 30000"]).arg(self.data.join("certdir.db"));
+        let stored = run(store.arg("SELECT revision FROM meta")).ok().text();
+        let stored: u64 = stored.trim().parse().unwrap();
+        for server in servers {
+            until(&format!("revision {stored} is shown"), PATIENCE, || {
+                (revision(*server).is_none_or(|shown| shown >= stored)).then_some(())
+            });
+        }
     }
 
     /// Publishes, and expects that everything is taken.
@@ -206,7 +232,15 @@ impl World {
     }
 
     pub(crate) fn serve(&self) -> Server {
-        Server::start(&mut Command::new(CERTDIR), &self.data, &[])
+        self.serve_with(&mut Command::new(CERTDIR), &[])
+    }
+
+    /// `command` is the program, perhaps under another clock; `more` are flags of `serve`.
+    #[track_caller]
+    pub(crate) fn serve_with(&self, command: &mut Command, more: &[&str]) -> Server {
+        let server = Server::start(command, &self.data, more);
+        self.servers.lock().unwrap().extend(server.metrics.as_ref().map(Arc::downgrade));
+        server
     }
 
     /// `delv` with the zone's key as its only anchor, asking this server.
@@ -439,9 +473,22 @@ pub(crate) fn series(count: usize, address: &str) -> Vec<(String, Vec<u8>)> {
     (0..count).map(step).collect()
 }
 
+/// The store's revision that a server shows; none when nobody listens there.
+fn revision(server: SocketAddr) -> Option<u64> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).ok()?;
+    let shown = metrics.lines().find_map(|line| line.strip_prefix("certdir_published_revision "));
+    Some(shown.unwrap_or_else(|| panic!("no revision: {metrics}")).parse().unwrap())
+}
+
 /// A running `certdir serve` (or `demo`), stopped when dropped.
 pub(crate) struct Server {
     child: Child,
+    /// Where it tells its metrics, while it runs.
+    metrics: Option<Arc<SocketAddr>>,
     lines: Arc<Mutex<Vec<String>>>,
     errors: Arc<Mutex<Vec<String>>>,
     pub(crate) dns: SocketAddr,
@@ -452,16 +499,22 @@ pub(crate) struct Server {
     pub(crate) https: SocketAddr,
 }
 
-/// A port that is free for UDP and TCP alike at this moment.
+/// A port that is free for UDP and TCP alike, for a program that cannot choose one itself. It lies below those that the
+/// system gives away (32768 and above, `ip_local_port_range`): nobody gets it by chance before that program does.
 pub(crate) fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.port();
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 22_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin elsewhere.
+    let own = u16::try_from(std::process::id() * 499 % u32::from(COUNT)).unwrap();
+    for _ in 0..1_000 {
+        let port = FIRST + (own + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return port;
         }
     }
-    panic!("no free port for UDP and TCP in 100 tries");
+    panic!("no free port for UDP and TCP in 1,000 tries");
 }
 
 impl Server {
@@ -496,7 +549,7 @@ impl Server {
         let errors = collect(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let [dns, ldap, http, dot, doq, https] = [nowhere; 6];
-        let mut server = Server { child, lines, errors, dns, ldap, http, dot, doq, https };
+        let mut server = Server { child, metrics: None, lines, errors, dns, ldap, http, dot, doq, https };
         let deadline = Instant::now() + PATIENCE;
         while !server.lines().iter().any(|line| line.starts_with("ready")) {
             if let Some(status) = server.child.try_wait().unwrap() {
@@ -518,6 +571,7 @@ impl Server {
                 _ => (),
             }
         }
+        server.metrics = Some(server.http).filter(|address| address.port() != 0).map(Arc::new);
         server
     }
 
@@ -544,6 +598,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn interrupt(&mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
+        self.metrics = None;
         signal(self.pid(), "INT");
         let status = wait(&mut self.child, Duration::from_secs(30));
         let status = status.unwrap_or_else(|| panic!("Ctrl-C did not stop it\n{}", self.said()));
@@ -552,6 +607,7 @@ impl Server {
 
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
+        self.metrics = None;
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -561,7 +617,7 @@ impl Server {
     pub(crate) fn dig(&self, arguments: &[&str]) -> String {
         let mut dig = client("dig");
         dig.args([&format!("@{}", self.dns.ip()), "-p", &self.dns.port().to_string()]);
-        dig.args(["+tries=2", "+time=5", "+noidnin", "+noidnout"]);
+        dig.args(["+tries=3", "+time=20", "+noidnin", "+noidnout"]);
         spaced(&run(dig.args(arguments)).ok().text())
     }
 

@@ -124,8 +124,8 @@ impl Published {
         self.changed_at
     }
 
-    /// The store's revision it was read at: grows with signatures refreshed, too.
-    pub(crate) fn revision(&self) -> u64 {
+    /// The store's revision it was read at: grows with everything that is written, also with refreshed signatures.
+    pub fn revision(&self) -> u64 {
         self.revision
     }
 

@@ -14,7 +14,13 @@ use crate::world::generosity;
 
 fn impatient() -> Options {
     let second = Duration::from_secs(1);
-    Options { policy: generosity(), idle: 600 * second, keepalive: 600 * second, slow: second, ..Options::default() }
+    Options {
+        policy: generosity(),
+        idle: 600 * second,
+        keepalive: 600 * second,
+        slow: 3 * second,
+        ..Options::default()
+    }
 }
 
 fn hit() -> Vec<u8> {
@@ -49,7 +55,8 @@ fn from(house: &House, source: [u8; 4]) -> TcpStream {
 
 #[test]
 fn a_sender_of_single_octets_is_cut() {
-    let house = House::open(LOOPBACK, impatient());
+    // A question takes longer at this pace.
+    let house = House::open(LOOPBACK, Options { slow: Duration::from_secs(1), ..impatient() });
     let mut slow = house.tcp();
     let mut patient = house.tcp();
     let mut cut = false;

@@ -336,7 +336,7 @@ fn rfc8467_padding_is_for_encrypted_transports() {
 #[test]
 fn rfc7828_keepalive() {
     let second = Duration::from_secs(1);
-    let options = Options { policy: generosity(), idle: second, keepalive: 600 * second, ..Options::default() };
+    let options = Options { policy: generosity(), idle: 3 * second, keepalive: 600 * second, ..Options::default() };
     let house = House::open(LOOPBACK, options);
     let asking = query(ALICE, RecordType::SMIMEA, &[0, 11, 0, 0]);
     let told = |octets: &[u8]| Message::read(octets).opt().unwrap().rdata.clone();

@@ -83,6 +83,7 @@ pub(crate) async fn metrics(State(site): State<Arc<Site>>) -> Response {
             text.push_str("certdir_up 1\n");
             for (name, help, value) in [
                 ("certdir_published_version", "Version that every view answers from.", published.version()),
+                ("certdir_published_revision", "Revision of the store that every view shows.", published.revision()),
                 ("certdir_domains", "Hosted domains.", count(published.domains().count())),
                 ("certdir_entries", "Addresses with a published certificate.", count(published.len())),
             ] {

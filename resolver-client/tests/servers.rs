@@ -223,7 +223,7 @@ pub(crate) fn answers(address: SocketAddr, process: &mut Child) -> bool {
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     // ". SOA"
     let query = [0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1];
-    for _ in 0..200 {
+    for _ in 0..600 {
         let _ = socket.send_to(&query, address);
         if socket.recv_from(&mut [0; 512]).is_ok() {
             return true;

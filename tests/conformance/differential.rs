@@ -16,7 +16,7 @@ use certdir_zones::{Validity, Zone, write_zone};
 use hickory_proto::rr::Record;
 
 use super::{Answer, Form, Hosted, query, zone};
-use crate::world::{client, free_port, until};
+use crate::world::{PATIENCE, client, free_port, until};
 
 /// Numbers that look random and are the same in every run (SplitMix64).
 struct Dice(u64);
@@ -146,7 +146,7 @@ impl Peer {
         let log = std::fs::File::create(&path).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut peer = Peer { program, child, stream: None, port, log: path };
-        until(&format!("{program} answers {}", folder.display()), Duration::from_secs(30), || {
+        until(&format!("{program} answers {}", folder.display()), PATIENCE, || {
             peer.ask(&query(APEX, "SOA", None)).filter(|answer| answer.authoritative())
         });
         peer

@@ -3,12 +3,11 @@
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use certdir_zones::{Validity, Zone, write_dnskey, write_trust_anchors, write_zone};
 
 use super::{FORMS, Form, Hosted, Served, family, zone};
-use crate::world::{client, free_port, run, spaced, until};
+use crate::world::{PATIENCE, client, free_port, run, spaced, until};
 
 /// Owner, type, response code, whether there is an answer, and whether it is Secure.
 const QUESTIONS: &[(&str, &str, &str, bool, bool)] = &[
@@ -140,7 +139,7 @@ impl Unbound {
         let mut command = client("unbound");
         command.arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let unbound = Unbound { child: command.spawn().unwrap(), port };
-        until("unbound answers", Duration::from_secs(30), || {
+        until("unbound answers", PATIENCE, || {
             let text = unbound.ask("localhost", "A");
             text.contains("status: NOERROR").then_some(())
         });
@@ -150,7 +149,7 @@ impl Unbound {
     fn ask(&self, name: &str, rtype: &str) -> String {
         let port = self.port.to_string();
         let mut dig = client("dig");
-        dig.args(["@127.0.0.1", "-p", &port, "+dnssec", "+time=5", "+tries=2", "+noidnout", name, rtype]);
+        dig.args(["@127.0.0.1", "-p", &port, "+dnssec", "+time=20", "+tries=2", "+noidnout", name, rtype]);
         spaced(&run(&mut dig).text())
     }
 }
