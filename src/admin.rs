@@ -29,6 +29,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             exact_only,
             denial,
             ldap_server,
+            certificate_store_server,
             records,
             remote,
         } => {
@@ -42,6 +43,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             settings.lower_case = !exact_only;
             settings.denial = denial_of(denial);
             settings.ldap_server = ldap_server;
+            settings.certificate_store_server = certificate_store_server;
             if !name_servers.is_empty() {
                 settings.name_servers = name_servers;
             }
@@ -59,7 +61,17 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             };
             print_domain(output, &status)?;
         }
-        DomainCommand::Change { domain, ttl, name_servers, cert_data, exact_only, denial, ldap_server, remote } => {
+        DomainCommand::Change {
+            domain,
+            ttl,
+            name_servers,
+            cert_data,
+            exact_only,
+            denial,
+            ldap_server,
+            certificate_store_server,
+            remote,
+        } => {
             let mut changes = serde_json::Map::new();
             let mut put = |name: &str, value: Option<serde_json::Value>| {
                 value.map(|value| changes.insert(name.into(), value));
@@ -69,8 +81,9 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             put("cert_form", cert_data.map(|data| json!(cert_form(data))));
             put("lower_case", exact_only.map(|exact_only| json!(!exact_only)));
             put("denial", denial.map(|denial| json!(denial_of(denial))));
-            let server = ldap_server.map(|server| if server == "none" { json!(null) } else { json!(server) });
-            put("ldap_server", server);
+            let server = |server: String| if server == "none" { json!(null) } else { json!(server) };
+            put("ldap_server", ldap_server.map(server));
+            put("certificate_store_server", certificate_store_server.map(server));
             if changes.is_empty() {
                 return Err(Error::Usage("nothing to change; see: certdir domain change --help".into()));
             }
@@ -193,12 +206,13 @@ fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
     ))?;
     if settings.hosting == Hosting::Mail {
         output.line(format!(
-            "CERT data: {}; LDAP server {}; other records: {}",
+            "CERT data: {}; LDAP server {}; certificate store {}; other records: {}",
             match settings.cert_form {
                 CertData::Rfc4398 => "as RFC 4398 says",
                 CertData::Der => "bare DER",
             },
             settings.ldap_server.as_deref().unwrap_or("none"),
+            settings.certificate_store_server.as_deref().unwrap_or("none"),
             status.records
         ))?;
         if status.records == 0 {

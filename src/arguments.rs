@@ -220,6 +220,9 @@ pub(crate) enum DomainCommand {
         /// The LDAP server that `_ldap._tcp.DOMAIN` names, for --hosting mail.
         #[arg(long, value_name = "HOST[:PORT]")]
         ldap_server: Option<String>,
+        /// The HTTP server that `_certificates._tcp.DOMAIN` names (RFC 4387; it answers at /search.cgi), for --hosting mail.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        certificate_store_server: Option<String>,
         /// A master file with the other records of a hosted mail domain (MX, A, TXT, sub-domains), - for standard input.
         #[arg(long, value_name = "FILE")]
         records: Option<PathBuf>,
@@ -248,6 +251,9 @@ pub(crate) enum DomainCommand {
         /// The LDAP server that `_ldap._tcp.DOMAIN` names; `none` takes the record away.
         #[arg(long, value_name = "HOST[:PORT]")]
         ldap_server: Option<String>,
+        /// The HTTP server that `_certificates._tcp.DOMAIN` names; `none` takes the record away.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        certificate_store_server: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },

@@ -24,6 +24,7 @@ use crate::published::Version;
 use crate::records::{self, Term};
 use crate::report::{Item, Outcome, Refusal};
 use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State};
+use crate::search;
 
 /// The rows of one transaction.
 pub(crate) struct Batch {
@@ -38,7 +39,8 @@ pub(crate) struct Batch {
     pub(crate) domains: BTreeMap<DomainName, Hosted>,
     pub(crate) entries: HashMap<Address, Loaded>,
     pub(crate) certificates: HashMap<[u8; 32], Arc<CertificateRow>>,
-    pub(crate) new_certificates: Vec<Arc<CertificateRow>>,
+    /// Each with the keys under which its hashes find it.
+    pub(crate) new_certificates: Vec<(Arc<CertificateRow>, Vec<i64>)>,
     pub(crate) publications: Vec<NewPublication>,
 }
 
@@ -99,6 +101,8 @@ pub(crate) struct NewPublication {
     pub(crate) version: Version,
     pub(crate) domain_id: i64,
     pub(crate) action: Action,
+    /// What the world can see changed by it.
+    pub(crate) public: bool,
     pub(crate) detail: Detail,
 }
 
@@ -141,7 +145,7 @@ impl Batch {
         if outcomes.iter().any(|outcome| *outcome != Outcome::Unchanged) && !self.certificates.contains_key(&row.sha256)
         {
             self.certificates.insert(row.sha256, row.clone());
-            self.new_certificates.push(row);
+            self.new_certificates.push((row, search::keys(certificate)));
         }
         item.outcome = [Outcome::Published, Outcome::Staged, Outcome::Kept, Outcome::Superseded]
             .into_iter()
@@ -277,7 +281,7 @@ impl Batch {
                 });
             }
         }
-        self.settle(mailbox, &[certificate.sha256])?;
+        let public = self.settle(mailbox, &[certificate.sha256])?;
         // Whatever becomes visible later, by itself, must fit as well.
         let octets = self.entries.get(mailbox).map_or(0, |loaded| lifecycle::largest(&loaded.row.bindings));
         if octets > MAX_RRSET {
@@ -296,7 +300,7 @@ impl Batch {
         let hint = (outcome == Outcome::Superseded).then(|| {
             format!("a newer certificate of {mailbox} is known; use --restore to publish this one all the same")
         });
-        self.record(mailbox, action, &certificate.sha256, None)?;
+        self.record(mailbox, action, &certificate.sha256, None, public)?;
         let mut hints: Vec<String> = hint.into_iter().collect();
         if outcome == Outcome::Published && claims.usage == Usage::DaneEe {
             hints.extend(self.without_cert(mailbox)?);
@@ -360,10 +364,10 @@ impl Batch {
             return Ok(Vec::new());
         }
         let subjects: Vec<[u8; 32]> = taken.iter().map(|certificate| certificate.sha256).collect();
-        self.settle(mailbox, &subjects)?;
+        let public = self.settle(mailbox, &subjects)?;
         let mut items = Vec::new();
         for certificate in taken {
-            let version = self.record(mailbox, Action::Withdrawn, &certificate.sha256, reason)?;
+            let version = self.record(mailbox, Action::Withdrawn, &certificate.sha256, reason, public)?;
             items.push(Item {
                 origin: "withdraw".into(),
                 sha256: Some(HEXLOWER.encode(&certificate.sha256)),
@@ -395,14 +399,14 @@ impl Batch {
         if let Some(loaded) = self.entries.get_mut(mailbox) {
             loaded.renew = true;
         }
-        self.settle(mailbox, &[])
+        self.settle(mailbox, &[]).map(drop)
     }
 
     /// Settles a mailbox's certificates, signs its records anew when what is visible changed, and logs what began or ended by
-    /// itself. `subjects` are the certificates whose own change the caller logs.
-    pub(crate) fn settle(&mut self, mailbox: &Address, subjects: &[[u8; 32]]) -> Result<(), Error> {
+    /// itself. `subjects` are the certificates whose own change the caller logs. Returns whether what is visible changed.
+    pub(crate) fn settle(&mut self, mailbox: &Address, subjects: &[[u8; 32]]) -> Result<bool, Error> {
         let now = self.now;
-        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(false) };
         let row = &mut loaded.row;
         let shown =
             |row: &EntryRow| (row.visible().iter().map(|c| c.sha256).collect::<Vec<_>>(), row.spellings.clone());
@@ -427,17 +431,17 @@ impl Batch {
                 Some((b.certificate.sha256, began_or_ended(*old, b)?))
             })
             .collect();
-        self.sign(mailbox, &before)?;
+        let public = self.sign(mailbox, &before)?;
         for (sha256, action) in by_itself {
-            self.record(mailbox, action, &sha256, None)?;
+            self.record(mailbox, action, &sha256, None, public)?;
         }
-        Ok(())
+        Ok(public)
     }
 
-    /// Signs a mailbox's records, unless what is visible is still as it was.
-    fn sign(&mut self, mailbox: &Address, before: &(Vec<[u8; 32]>, Vec<Address>)) -> Result<(), Error> {
+    /// Signs a mailbox's records, unless what is visible is still as it was. Returns whether it is not.
+    fn sign(&mut self, mailbox: &Address, before: &(Vec<[u8; 32]>, Vec<Address>)) -> Result<bool, Error> {
         let now = self.now;
-        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(()) };
+        let Some(loaded) = self.entries.get_mut(mailbox) else { return Ok(false) };
         let Some(domain) = self.domains.get_mut(mailbox.domain()) else {
             return Err(Error::UnknownDomain(mailbox.domain().clone()));
         };
@@ -445,7 +449,7 @@ impl Batch {
         let row = &mut loaded.row;
         let changed = row.visible().iter().map(|c| c.sha256).ne(before.0.iter().copied()) || row.spellings != before.1;
         if !changed && !row.records.is_empty() && !std::mem::take(&mut loaded.renew) {
-            return Ok(());
+            return Ok(false);
         }
         let visible = row.visible();
         let not_after = visible.iter().map(|c| c.not_after).min();
@@ -467,7 +471,7 @@ impl Batch {
         if had_records || !row.records.is_empty() || changed {
             domain.dirty = true;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Gives every changed zone its next serial and signs what that needs.
@@ -490,19 +494,20 @@ impl Batch {
         Ok(())
     }
 
-    /// Appends a log row.
+    /// Appends a log row; `public` says whether what the world can see changed by it.
     pub(crate) fn record(
         &mut self,
         mailbox: &Address,
         action: Action,
         sha256: &[u8],
         reason: Option<&str>,
+        public: bool,
     ) -> Result<Version, Error> {
         let domain_id = self.hosted(mailbox.domain())?.row.id;
         self.version += 1;
         let version = self.version;
         let detail = Detail::new(mailbox.to_string(), sha256, self.actor.clone(), reason.map(str::to_string))?;
-        self.publications.push(NewPublication { version, domain_id, action, detail });
+        self.publications.push(NewPublication { version, domain_id, action, public, detail });
         if let Some(loaded) = self.entries.get_mut(mailbox) {
             loaded.row.version = version;
             loaded.row.changed_at = self.now;

@@ -26,6 +26,22 @@ pub struct Settings {
     /// The LDAP server that `_ldap._tcp.<domain>` names, as `host:port`; for a hosted mail domain only.
     #[serde(default)]
     pub ldap_server: Option<String>,
+    /// The HTTP certificate store (RFC 4387) that `_certificates._tcp.<domain>` names, as `host:port`; for a hosted mail domain
+    /// only.
+    #[serde(default)]
+    pub certificate_store_server: Option<String>,
+}
+
+/// A server that the zone announces by an SRV record (RFC 2782).
+pub(crate) struct Announced {
+    /// Where the record stands.
+    pub(crate) owner: Name,
+    pub(crate) host: Name,
+    pub(crate) port: u16,
+    /// What it is called.
+    pub(crate) what: &'static str,
+    /// The flag that sets it.
+    pub(crate) flag: &'static str,
 }
 
 /// How a zone proves what it has not.
@@ -63,8 +79,10 @@ pub enum CertData {
 const MAX_TTL: u32 = 86_400;
 /// The shortest: below it every look-up of a busy gateway goes to the network.
 const MIN_TTL: u32 = 10;
-/// The port of LDAP.
+/// The port of LDAP (RFC 4511 section 5.2.1).
 const LDAP_PORT: u16 = 389;
+/// The port of HTTP.
+const HTTP_PORT: u16 = 80;
 /// The most name servers a zone may have.
 const MAX_NAME_SERVERS: usize = 13;
 
@@ -79,6 +97,7 @@ impl Settings {
             name_servers: vec![format!("ns1.{domain}.")],
             denial: Denial::Minimal,
             ldap_server: None,
+            certificate_store_server: None,
         }
     }
 
@@ -128,23 +147,42 @@ impl Settings {
             }
             *server = host.name().to_string();
         }
-        if let Some(server) = &self.ldap_server {
+        for (server, what, service, default) in [
+            (&mut self.ldap_server, "LDAP server", "_ldap", LDAP_PORT),
+            (&mut self.certificate_store_server, "certificate store", "_certificates", HTTP_PORT),
+        ] {
+            let Some(text) = server else { continue };
             if self.hosting != Hosting::Mail {
                 return Err(Error::Setting(format!(
-                    "_ldap._tcp.{domain} lies outside the zone {apex}: the LDAP server is announced by whoever hosts {domain}"
+                    "{service}._tcp.{domain} lies outside the zone {apex}: the {what} is announced by whoever hosts {domain}"
                 )));
             }
-            let (host, port) = host_and_port(server)?;
-            self.ldap_server = Some(format!("{host}:{port}"));
+            let (host, port) = host_and_port(text, what, default)?;
+            *server = Some(format!("{host}:{port}"));
         }
         Ok(self)
     }
 
-    /// The LDAP server's name and port.
-    pub(crate) fn ldap(&self) -> Result<Option<(Name, u16)>, Error> {
-        let Some(server) = &self.ldap_server else { return Ok(None) };
-        let (host, port) = host_and_port(server)?;
-        Ok(Some((host.name().clone(), port)))
+    /// The servers that the zone of a domain announces.
+    pub(crate) fn announced(&self, domain: &DomainName) -> Result<Vec<Announced>, Error> {
+        let mut all = Vec::new();
+        for (server, what, label, default, flag) in [
+            (&self.ldap_server, "LDAP server", &b"_ldap"[..], LDAP_PORT, "--ldap-server"),
+            // RFC 4387 section 3.2
+            (
+                &self.certificate_store_server,
+                "certificate store",
+                b"_certificates",
+                HTTP_PORT,
+                "--certificate-store-server",
+            ),
+        ] {
+            let Some(text) = server else { continue };
+            let (host, port) = host_and_port(text, what, default)?;
+            let owner = domain.name().prepend(b"_tcp")?.prepend(label)?;
+            all.push(Announced { owner, host: host.name().clone(), port, what, flag });
+        }
+        Ok(all)
     }
 
     /// The TTL of denials: the smaller one of the SOA's TTL and its minimum field (RFC 9077 section 3).
@@ -157,12 +195,12 @@ impl Settings {
     }
 }
 
-/// `host` or `host:port`; without a port that of LDAP (RFC 4511 section 5.2.1).
-fn host_and_port(text: &str) -> Result<(DomainName, u16), Error> {
-    let refuse = || Error::Setting(format!("{text:?} is not an LDAP server; give one such as ldap.example.org:389"));
+/// `host` or `host:port`.
+fn host_and_port(text: &str, what: &str, default: u16) -> Result<(DomainName, u16), Error> {
+    let refuse = || Error::Setting(format!("{text:?} is no {what}; give one such as host.example.org:{default}"));
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().map_err(|_| refuse())?),
-        None => (text, LDAP_PORT),
+        None => (text, default),
     };
     Ok((DomainName::parse(host).map_err(|_| refuse())?, port))
 }

@@ -8,7 +8,7 @@ use certdir_zones::denial;
 use certdir_zones::rdata::{ns, srv};
 use certdir_zones::{DomainName, Fault, Fragment, Name, Rdata, RecordType, Rrset, SignedRrset, Standing, ZoneKey};
 
-use crate::domain::{Denial, Settings};
+use crate::domain::{Announced, Denial, Settings};
 use crate::error::Error;
 use crate::records::{APEX_TTL, Term};
 
@@ -70,20 +70,20 @@ pub(crate) fn contents(
             reason: format!("the DNAME at {} hides the zone {}, which is hosted here", given.owner, child.apex),
         }));
     }
-    if let Some((host, port)) = settings.ldap()? {
-        let owner = domain.name().prepend(b"_tcp")?.prepend(b"_ldap")?;
+    let announced = settings.announced(domain)?;
+    for Announced { owner, host, port, what, .. } in &announced {
         let clashes = |given: &&certdir_zones::Given| {
-            let alias = [RecordType::CNAME, RecordType::SRV].contains(&given.rrset.rtype) && given.owner == owner;
+            let alias = [RecordType::CNAME, RecordType::SRV].contains(&given.rrset.rtype) && given.owner == *owner;
             let hides = [RecordType::NS, RecordType::DNAME].contains(&given.rrset.rtype);
             alias || (hides && owner.is_at_or_below(&given.owner))
         };
         faults.extend(fragment.given.iter().filter(clashes).map(|given| Fault {
             line: given.line,
-            reason: format!("it clashes with the record for the LDAP server ({owner} SRV), which is a setting"),
+            reason: format!("it clashes with the record for the {what} ({owner} SRV), which is a setting"),
         }));
         // RFC 2782: one server, so priority and weight say nothing.
-        let rrset = Rrset::new(RecordType::SRV, APEX_TTL, vec![srv(0, 0, port, &host)])?;
-        all.insert((owner, RecordType::SRV), (rrset, Standing::Data));
+        let rrset = Rrset::new(RecordType::SRV, APEX_TTL, vec![srv(0, 0, *port, host)])?;
+        all.insert((owner.clone(), RecordType::SRV), (rrset, Standing::Data));
     }
     if !faults.is_empty() {
         faults.sort_by_key(|fault| fault.line);
@@ -101,14 +101,14 @@ pub(crate) fn contents(
             )));
         }
     }
-    if let Some((host, _)) = settings.ldap()? {
+    for Announced { host, what, flag, .. } in &announced {
         let elsewhere = blocks.cuts.iter().chain(children.iter().map(|child| &child.apex));
         let delegated = elsewhere.clone().any(|cut| host.is_at_or_below(cut));
         // RFC 2782: the target has address records, and is no alias.
         if host.is_at_or_below(&apex) && !delegated && !fragment.has_address(&host) {
             return Err(Error::Setting(format!(
-                "the LDAP server {host} lies in the zone {apex} itself: give its address (A or AAAA) with the zone's records, or \
-                 another --ldap-server"
+                "the {what} {host} lies in the zone {apex} itself: give its address (A or AAAA) with the zone's records, or \
+                 another {flag}"
             )));
         }
     }

@@ -85,7 +85,7 @@ impl Store {
         hosted.dirty = true;
         hosted.changes = APEX.iter().map(|rtype| (apex.clone(), *rtype, true)).collect();
         batch.domains.insert(name.clone(), hosted);
-        batch.record(&Address::domain_authority(name), Action::DomainAdded, &[], None)?;
+        batch.record(&Address::domain_authority(name), Action::DomainAdded, &[], None, true)?;
         if !records.is_empty() {
             self.give(&mut transaction, &mut batch, name, records).await?;
         }
@@ -145,7 +145,7 @@ impl Store {
                 hosted.changes = all.into_iter().map(|(owner, rtype)| (owner, rtype, true)).chain(changes).collect();
             }
         }
-        batch.record(&Address::domain_authority(name), Action::DomainChanged, &[], None)?;
+        batch.record(&Address::domain_authority(name), Action::DomainChanged, &[], None, true)?;
         self.commit(transaction, batch).await?;
         self.domain(name).await
     }
@@ -172,7 +172,7 @@ impl Store {
         }
         self.give(&mut transaction, &mut batch, name, text).await?;
         self.fit_in(&mut transaction, &mut batch, name).await?;
-        batch.record(&Address::domain_authority(name), Action::DomainChanged, &[], None)?;
+        batch.record(&Address::domain_authority(name), Action::DomainChanged, &[], None, true)?;
         self.commit(transaction, batch).await?;
         self.domain(name).await
     }
@@ -196,7 +196,7 @@ impl Store {
         // Its row changes, so that followers see that it is gone.
         hosted.dirty = true;
         let (id, apex) = (hosted.row.id, hosted.apex());
-        batch.record(&Address::domain_authority(name), Action::DomainRemoved, &[], None)?;
+        batch.record(&Address::domain_authority(name), Action::DomainRemoved, &[], None, true)?;
         let revision = sqlite::signed(batch.revision + 1)?;
         sqlite::zone::remove(&mut transaction, id, now, revision).await?;
         sqlite::token::leave(&mut transaction, name, now).await?;

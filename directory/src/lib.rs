@@ -5,7 +5,7 @@
 //! certificate is current, [`records`] makes and signs what DNS shows, [`given`] is what a zone holds beside
 //! that and [`chain`] what proves the rest absent, [`hosting`] adds and changes domains, [`collisions`] says where hosts and mailboxes meet, [`upkeep`] renews, [`log`] numbers what happened, [`sqlite`] writes
 //! it all, and [`report`] tells the publisher; [`shown`] is what
-//! people look up. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
+//! people look up, [`changes`] what followers from outside are told, [`search`] finds certificates by their hashes. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
 //!
 //! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]); views
@@ -20,6 +20,7 @@ pub mod allowance;
 pub mod authority;
 mod batch;
 mod chain;
+pub mod changes;
 mod collisions;
 pub mod connections;
 pub mod domain;
@@ -35,6 +36,7 @@ pub mod published;
 mod records;
 pub mod report;
 mod rows;
+pub mod search;
 pub mod shown;
 mod sqlite;
 pub mod store;
@@ -44,6 +46,7 @@ pub use allowance::Allowance;
 pub use authority::{Authority, Role, TokenRow};
 pub use certdir_certificate::UnixTime;
 pub use certdir_zones::{Address, DomainName, Name, Usage, Zone};
+pub use changes::{Change, Cursor};
 pub use connections::{Connections, Place, network};
 pub use domain::{CertData, Denial, Hosting, Settings};
 pub use error::Error;
@@ -54,5 +57,6 @@ pub use published::{Attribute, Domain, Entry, Published, Version, Visible};
 pub use records::SIGNATURE_LIFETIME;
 pub use report::{Item, Outcome, Report};
 pub use rows::State;
+pub use search::Hashed;
 pub use shown::{DomainStatus, HistoryRow, ListFilter, Shown, ShownRecord};
 pub use store::{Store, WithdrawTarget};

@@ -25,6 +25,7 @@ use crate::log::Publication;
 use crate::published::Version;
 use crate::report::{Item, Refusal, Report};
 use crate::rows::{DomainRow, EntryRow};
+use crate::search::{Hashed, Sha1};
 use crate::shown::{HistoryRow, ListFilter, Shown, ShownRecord};
 use crate::sqlite::{self, Sqlite3};
 
@@ -244,6 +245,12 @@ impl Store {
     /// The log after a Version, oldest first, at most `limit` rows.
     pub async fn publications_since(&self, since: Version, limit: u32) -> Result<Vec<Publication>, Error> {
         sqlite::reading::publications(&mut *self.database.readers.acquire().await?, since, limit).await
+    }
+
+    /// The SHA-256 digests of the certificates that are shown and have a hash (RFC 4387); none when there are more than can be
+    /// looked at. The published set decides which of them are visible.
+    pub async fn find_by_hash(&self, hashed: Hashed, hash: &Sha1) -> Result<Option<Vec<[u8; 32]>>, Error> {
+        sqlite::search::find(&mut *self.database.readers.acquire().await?, hashed.key(hash)).await
     }
 
     /// Makes a token. The text is shown this once; only a hash is kept.

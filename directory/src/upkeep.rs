@@ -118,7 +118,7 @@ impl Batch {
         loaded.renew = records::is_due(now, loaded.row.refresh_at, loaded.row.inception);
         let before = loaded.clone();
         let (version, logged) = (self.version, self.publications.len());
-        let Err(error) = self.settle(mailbox, &[]) else { return Ok(()) };
+        let Err(error) = self.settle(mailbox, &[]).map(drop) else { return Ok(()) };
         // One mailbox must not keep all others from being kept up: it stays as it is, and is tried again later.
         tracing::error!(code = error.code(), %mailbox, "upkeep: {error}");
         self.version = version;

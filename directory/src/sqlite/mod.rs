@@ -1,7 +1,8 @@
 //! Every SQL statement of certdir's embedded store (SQLite in WAL mode). Nobody outside this crate sees it: callers know
 //! [`crate::Store`], so that another database can join beside this module.
 //! Here is what a transaction loads and saves; [`following`] has what a follower reads, [`reading`] the look-ups of people,
-//! [`token`] the tokens, [`zone`] what a zone holds beside its entries.
+//! [`search`] finds certificates by
+//! their hashes, [`token`] has the tokens, [`zone`] what a zone holds beside its entries.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -29,6 +30,7 @@ use crate::rows::{Binding, CertificateRow, DomainRow, EntryRow, State, usage};
 
 pub(crate) mod following;
 pub(crate) mod reading;
+pub(crate) mod search;
 pub(crate) mod token;
 pub(crate) mod zone;
 
@@ -74,6 +76,7 @@ impl Sqlite3 {
         let writing = options.clone().pragma("wal_autocheckpoint", WAL_PAGES.to_string());
         let writer = pool.clone().max_connections(1).connect_with(writing).await?;
         sqlx::migrate!("migrations/sqlite").run(&writer).await?;
+        search::fill(&writer).await?;
         let checkpointer = pool.clone().max_connections(1).connect_lazy_with(options.clone());
         let reading = options.clone().read_only(true).create_if_missing(false);
         let readers = pool.max_connections(4).connect_lazy_with(reading.clone());
@@ -426,7 +429,7 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT INTO certificate (id, sha256, usage, der, not_before, not_after, common_name, subject, issuer, serial_hex, key_name) ",
         );
-        query.push_values(chunk, |mut row, certificate| {
+        query.push_values(chunk, |mut row, (certificate, _)| {
             let der = certificate.rdata.get(certdir_zones::rdata::SMIMEA_PREFIX..).unwrap_or_default();
             row.push_bind(certificate.id)
                 .push_bind(certificate.sha256.to_vec())
@@ -442,6 +445,8 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
         });
         query.build().execute(&mut *connection).await?;
     }
+    let keys = batch.new_certificates.iter().map(|(certificate, keys)| (certificate.id, keys.as_slice()));
+    search::insert(connection, keys).await?;
     let entries: Vec<&EntryRow> =
         batch.entries.values().filter(|loaded| loaded.dirty).map(|loaded| &loaded.row).collect();
     for chunk in entries.chunks(ROWS) {
@@ -515,14 +520,16 @@ pub(crate) async fn save(connection: &mut SqliteConnection, batch: &Batch, revis
             .await?;
     }
     for chunk in batch.publications.chunks(ROWS) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT INTO publication (version, at, domain_id, action, commitment) ");
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO publication (version, at, domain_id, action, commitment, public) ",
+        );
         query.push_values(chunk, |mut row, publication| {
             row.push_bind(i64::try_from(publication.version).unwrap_or(i64::MAX))
                 .push_bind(batch.now)
                 .push_bind(publication.domain_id)
                 .push_bind(publication.action.as_str())
-                .push_bind(publication.detail.commitment(publication.version, publication.action).to_vec());
+                .push_bind(publication.detail.commitment(publication.version, publication.action).to_vec())
+                .push_bind(publication.public);
         });
         query.build().execute(&mut *connection).await?;
         let mut query = QueryBuilder::<Sqlite>::new(

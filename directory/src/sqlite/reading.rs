@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, Sqlite};
 
 use super::{signed, unsigned};
+use crate::changes::{Change, Cursor};
 use crate::error::Error;
 use crate::log::{Action, Detail, Publication};
 use crate::published::Version;
@@ -96,6 +97,47 @@ pub(crate) async fn publications(
     .fetch_all(connection)
     .await?;
     rows.iter().map(publication).collect()
+}
+
+/// The log after a Version, up to another one, as a follower from outside is told it.
+pub(crate) async fn changes(
+    connection: &mut SqliteConnection,
+    after: Version,
+    until: Version,
+    limit: u32,
+) -> Result<Vec<Change>, Error> {
+    let rows = sqlx::query(
+        "SELECT p.version, p.at, d.name, p.action, p.public, p.commitment, x.address, x.sha256, \
+         (SELECT group_concat(b.spellings, char(10)) FROM entry e JOIN binding b ON b.entry_id = e.id WHERE e.address = x.address) \
+         FROM publication p JOIN domain d ON d.id = p.domain_id LEFT JOIN publication_detail x ON x.version = p.version \
+         WHERE p.version > ? AND p.version <= ? ORDER BY p.version LIMIT ?",
+    )
+    // Beyond what SQLite counts there is nothing.
+    .bind(i64::try_from(after).unwrap_or(i64::MAX))
+    .bind(i64::try_from(until).unwrap_or(i64::MAX))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(change).collect()
+}
+
+fn change(row: &SqliteRow) -> Result<Change, Error> {
+    let action: &str = row.try_get(3)?;
+    let commitment: &[u8] = row.try_get(5)?;
+    let mark = commitment.first_chunk().ok_or_else(|| Error::Corrupt("a commitment".into()))?;
+    let detail = match row.try_get::<Option<String>, _>(6)? {
+        None => None,
+        Some(address) => Some((address, row.try_get(7)?)),
+    };
+    Ok(Change::new(
+        Cursor { version: unsigned(row, 0)?, mark: Some(*mark) },
+        row.try_get(1)?,
+        row.try_get(2)?,
+        Action::parse(action).ok_or_else(|| Error::Corrupt(format!("action {action}")))?,
+        row.try_get(4)?,
+        detail,
+        row.try_get(8)?,
+    ))
 }
 
 fn publication(row: &SqliteRow) -> Result<Publication, Error> {
