@@ -386,3 +386,235 @@ pub(crate) fn shown(url: &Url) -> String {
     }
     text
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What the test server answers.
+    #[derive(Clone)]
+    pub(crate) enum Answer {
+        /// These octets, and the connection stays open.
+        Keep(Vec<u8>),
+        /// These octets, and the connection ends.
+        Close(Vec<u8>),
+        /// These octets, and then more of them for ever.
+        Endless(Vec<u8>, Vec<u8>),
+        /// These octets, and then nothing more.
+        Stuck(Vec<u8>),
+    }
+
+    /// A response with a length.
+    pub(crate) fn ok(media_type: &str, body: &[u8]) -> Answer {
+        status(200, &format!("content-type: {media_type}\r\n"), body)
+    }
+
+    pub(crate) fn status(status: u16, fields: &str, body: &[u8]) -> Answer {
+        let head = format!("HTTP/1.1 {status} Some\r\n{fields}content-length: {}\r\n\r\n", body.len());
+        Answer::Keep([head.as_bytes(), body].concat())
+    }
+
+    /// A server of its own on loopback that says what it is told to.
+    pub(crate) struct Server {
+        pub(crate) address: SocketAddr,
+        pub(crate) connections: Arc<AtomicUsize>,
+        pub(crate) requests: Arc<AtomicUsize>,
+    }
+
+    impl Server {
+        pub(crate) fn url(&self, path: &str) -> String {
+            format!("http://{}{path}", self.address)
+        }
+
+        pub(crate) async fn start(answer: impl Fn(&str, &[u8]) -> Answer + Send + Sync + 'static) -> Server {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (connections, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let answer = Arc::new(answer);
+            let (counted, asked) = (Arc::clone(&connections), Arc::clone(&requests));
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    tokio::spawn(talk(stream, Arc::clone(&answer), Arc::clone(&asked)));
+                }
+            });
+            Server { address, connections, requests }
+        }
+    }
+
+    async fn talk(
+        mut stream: TcpStream,
+        answer: Arc<impl Fn(&str, &[u8]) -> Answer + Send + Sync>,
+        asked: Arc<AtomicUsize>,
+    ) -> Option<()> {
+        loop {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.ok()?);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).await.ok()?;
+            asked.fetch_add(1, Ordering::SeqCst);
+            let first = head.lines().next().unwrap();
+            match answer(first.strip_suffix(" HTTP/1.1").unwrap(), &body) {
+                Answer::Keep(octets) => stream.write_all(&octets).await.ok()?,
+                Answer::Close(octets) => {
+                    stream.write_all(&octets).await.ok()?;
+                    return None;
+                }
+                Answer::Endless(octets, more) => {
+                    stream.write_all(&octets).await.ok()?;
+                    loop {
+                        stream.write_all(&more).await.ok()?;
+                    }
+                }
+                Answer::Stuck(octets) => {
+                    stream.write_all(&octets).await.ok()?;
+                    // Until the client goes away.
+                    let _ = stream.read_u8().await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn patient() -> Patience {
+        let long = Duration::from_secs(60);
+        Patience { connect: long, idle: long, total: long }
+    }
+
+    /// Where silence is what is tested.
+    fn impatient() -> Patience {
+        Patience { idle: Duration::from_millis(300), ..patient() }
+    }
+
+    fn client(patience: Patience) -> Http {
+        Http::new(Tls::public().unwrap(), Reach::everywhere(), Ports::Web, patience)
+    }
+
+    async fn get(http: &Http, url: &str, limit: usize) -> Result<Response, Failure> {
+        http.request(Call::get(Url::parse(url).unwrap(), "*/*"), limit).await
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_and_a_closed_one_is_not_missed() {
+        let server = Server::start(|path, _| match path {
+            "GET /last" => {
+                let Answer::Keep(octets) = ok("text/plain", b"bye") else { unreachable!() };
+                Answer::Close(octets)
+            }
+            path => ok("text/plain", path.as_bytes()),
+        })
+        .await;
+        let http = client(patient());
+        for _ in 0..3 {
+            let response = get(&http, &server.url("/a?b=c#d"), 100).await.unwrap();
+            assert_eq!(&response.body[..], b"GET /a?b=c");
+            assert!(!response.head.secure);
+            assert_eq!(response.head.server, server.address);
+        }
+        assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+        for _ in 0..3 {
+            assert_eq!(&get(&http, &server.url("/last"), 100).await.unwrap().body[..], b"bye");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_beyond_the_bounds() {
+        let server = Server::start(|path, _| match path {
+            "GET /exact" => ok("text/plain", &[b'a'; 1000]),
+            "GET /announced" => Answer::Stuck(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_vec()),
+            "GET /endless" => Answer::Endless(b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'a'; 1024]),
+            "GET /chunked" => {
+                let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                Answer::Endless(head.to_vec(), b"1\r\na\r\n".repeat(100))
+            }
+            "GET /head" => Answer::Endless(b"HTTP/1.1 200 OK\r\na: ".to_vec(), vec![b'a'; 1024]),
+            "GET /fields" => Answer::Endless(b"HTTP/1.1 200 OK\r\n".to_vec(), b"a: b\r\n".to_vec()),
+            "GET /trailers" => {
+                let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
+                Answer::Endless(head.to_vec(), b"a: b\r\n".repeat(100))
+            }
+            "GET /early" => Answer::Endless(Vec::new(), b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+            "GET /silent" => Answer::Stuck(Vec::new()),
+            "GET /half" => Answer::Stuck(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec()),
+            "GET /cut" => Answer::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec()),
+            "GET /coded" => status(200, "content-encoding: gzip\r\n", b"not asked for"),
+            "GET /two" => Answer::Keep(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab".to_vec()),
+            _ => Answer::Close(b"220 mail.example.org ESMTP\r\n".to_vec()),
+        })
+        .await;
+        let http = client(patient());
+        assert_eq!(get(&http, &server.url("/exact"), 1000).await.unwrap().body.len(), 1000);
+        for (path, code) in [
+            ("/exact", "too-large"),
+            ("/announced", "too-large"),
+            ("/endless", "too-large"),
+            ("/chunked", "too-large"),
+            ("/head", "network"),
+            ("/fields", "network"),
+            ("/trailers", "network"),
+            ("/cut", "network"),
+            ("/coded", "malformed"),
+            ("/two", "network"),
+            ("/other", "network"),
+        ] {
+            let failure = get(&http, &server.url(path), 999).await.unwrap_err();
+            assert_eq!(failure.code, code, "{path}: {failure}");
+        }
+        let hasty = client(impatient());
+        for path in ["/silent", "/half", "/early"] {
+            let failure = get(&hasty, &server.url(path), 999).await.unwrap_err();
+            assert_eq!(failure.code, "timeout", "{path}: {failure}");
+        }
+        for url in ["ftp://127.0.0.1/", "http://user@127.0.0.1/", "http://user:secret@127.0.0.1/"] {
+            let failure = get(&http, url, 999).await.unwrap_err();
+            assert_eq!(failure.code, "bad-url", "{url}");
+            assert!(!failure.message.contains("secret"), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn redirects_are_few_and_bounded_by_the_reach() {
+        let server = Server::start(|path, _| match path {
+            "GET /there" => ok("text/plain", b"here"),
+            "GET /loop" => status(302, "location: /loop\r\n", b""),
+            "GET /relative" => status(301, "location: there\r\n", b""),
+            "GET /file" => status(302, "location: file:///etc/passwd\r\n", b""),
+            "GET /nowhere" => status(302, "", b""),
+            // The name is no different address, but the literal is not in the network that is allowed.
+            "GET /inside" => status(307, "location: http://127.0.0.2:80/there\r\n", b""),
+            "GET /metadata" => status(307, "location: http://169.254.169.254/latest\r\n", b""),
+            other => ok("text/plain", other.as_bytes()),
+        })
+        .await;
+        let reach = Reach::public().network("127.0.0.1/32".parse().unwrap()).port(server.address.port());
+        let http = Http::new(Tls::public().unwrap(), reach, Ports::Web, patient());
+        let response = get(&http, &server.url("/relative"), 100).await.unwrap();
+        assert_eq!((&response.body[..], response.head.url.path()), (&b"here"[..], "/there"));
+        for (path, code) in [
+            ("/loop", "redirect"),
+            ("/file", "redirect"),
+            ("/nowhere", "redirect"),
+            ("/inside", "forbidden-address"),
+            ("/metadata", "forbidden-address"),
+        ] {
+            let failure = get(&http, &server.url(path), 100).await.unwrap_err();
+            assert_eq!(failure.code, code, "{path}: {failure}");
+        }
+        // What was posted is not posted elsewhere.
+        let server = Server::start(|_, _| status(307, "location: /elsewhere\r\n", b"")).await;
+        let url = Url::parse(&server.url("/")).unwrap();
+        let call = Call::post(url, "*/*", "text/plain", Bytes::from_static(b"a"));
+        let http = client(patient());
+        assert_eq!(http.request(call, 100).await.unwrap().head.status, 307);
+        assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+    }
+}

@@ -45,6 +45,7 @@ mod delegation;
 mod denial;
 mod dns;
 pub mod error;
+pub mod fetch;
 mod http;
 pub mod judge;
 pub mod outcome;
