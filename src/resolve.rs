@@ -70,7 +70,7 @@ fn document(verdict: &Verdict) -> serde_json::Value {
 }
 
 fn line(verdict: &Verdict) -> String {
-    let address = &verdict.trace().address;
+    let address = verdict.trace().address;
     match verdict {
         Verdict::Use { matched, .. } => {
             let certificate = verdict.certificate().map(|certificate| {

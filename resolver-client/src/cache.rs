@@ -1,135 +1,247 @@
 //! What was learned, for as long as it may be believed.
 //!
-//! The cache holds findings by owner name, so that a domain-level certificate is asked for once and not once for each
-//! recipient. It is bounded in entries and in octets; entries that were not used since the hand last came by go first
-//! (the clock algorithm). One request per name is in flight: who comes while it runs waits for it, and when the one
-//! who asked gives up, the next one who waits asks in its place.
+//! A [`Cache`] holds values by key: verdicts by address, and what sources said about a domain by source and domain, so
+//! that a domain-level certificate is asked for once and not once for each recipient. It is bounded in entries and in
+//! octets; entries that were not used since the hand last came by go first (the clock algorithm). One request per key is in
+//! flight: who comes while it runs waits for it, and when the one who asked gives up, the next one who waits asks in its
+//! place. It is cut into parts with a lock each, so that threads seldom wait for one another.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use certdir_certificate::UnixTime;
-use certdir_zones::Name;
+use foldhash::quality::RandomState;
 
-use crate::outcome::{Finding, Outcome};
-
-/// What an entry costs beside the certificates in it: name, records, question and the exchanges of its trace.
-const ENTRY_OVERHEAD: usize = 1_024;
-
-/// How much the cache may hold.
+/// How much a cache may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) entries: usize,
     pub(crate) octets: usize,
 }
 
-pub(crate) struct Cache {
+/// What a cache can hold.
+pub(crate) trait Value: Clone {
+    /// It may be used until this second, exclusive.
+    fn until(&self) -> UnixTime;
+
+    /// About how many octets it takes.
+    fn octets(&self) -> usize;
+
+    /// The form in which it is kept.
+    fn kept(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Parts of a cache. A cache for few entries has one, so that its bounds mean what they say.
+const PARTS: usize = 16;
+
+/// Entries below which a cache has one part.
+const SMALL: usize = 1_024;
+
+/// When a request began, among all requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+pub(crate) struct Cache<K, V> {
+    /// Counts requests, so that one that began earlier cannot overwrite what a later one learned.
+    tickets: AtomicU64,
+    hasher: RandomState,
+    first: Part<K, V>,
+    others: Box<[Part<K, V>]>,
+}
+
+struct Part<K, V> {
     bounds: Bounds,
-    kept: Mutex<Kept>,
+    entries: Mutex<Entries<K, V>>,
     /// The flights and how many take part in each; counted here, under the lock, not by the `Arc`.
-    in_flight: Mutex<HashMap<Name, (usize, Arc<Flight>)>>,
+    in_flight: Mutex<HashMap<K, (usize, Arc<Flight<V>>), RandomState>>,
 }
 
 /// One request in flight. Whoever holds the lock asks; the result is left for those who wait.
-type Flight = tokio::sync::Mutex<Option<Finding>>;
+type Flight<V> = tokio::sync::Mutex<Option<V>>;
 
-#[derive(Default)]
-struct Kept {
-    entries: HashMap<Name, Entry>,
-    /// Every key of `entries` once, in the order in which the hand passes.
-    hand: VecDeque<Name>,
+struct Entries<K, V> {
+    /// The keys are shared with `hand`.
+    map: HashMap<Arc<K>, Entry<V>, RandomState>,
+    /// Every key of `map` once, in the order in which the hand passes.
+    hand: VecDeque<Arc<K>>,
     octets: usize,
 }
 
-struct Entry {
-    finding: Finding,
+struct Entry<V> {
+    value: V,
+    ticket: Ticket,
     octets: usize,
     used: bool,
+    /// It waits for the hand, or for a new value.
+    forgotten: bool,
 }
 
-impl Cache {
+impl<V: Value> Entry<V> {
+    fn stale(&self, now: UnixTime) -> bool {
+        self.forgotten || now >= self.value.until()
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Cache { bounds, kept: Mutex::default(), in_flight: Mutex::default() }
+        let hasher = RandomState::default();
+        let parts = if bounds.entries < SMALL { 1 } else { PARTS };
+        let bounds = Bounds { entries: bounds.entries / parts, octets: bounds.octets / parts };
+        let part = || Part::new(bounds);
+        Cache { tickets: AtomicU64::new(0), hasher, first: part(), others: (1..parts).map(|_| part()).collect() }
     }
 
-    /// The finding for `name`, and whether it was there already; else asks for it once.
-    pub(crate) async fn get_or<F>(&self, name: &Name, now: UnixTime, ask: impl FnOnce() -> F) -> (Finding, bool)
+    /// The value for `key`, and whether it was there already; else asks for it once.
+    pub(crate) async fn get_or<F>(&self, key: &K, now: UnixTime, ask: impl FnOnce() -> F) -> (V, bool)
     where
-        F: Future<Output = Finding>,
+        F: Future<Output = V>,
     {
-        if let Some(finding) = self.get(name, now) {
-            return (finding, true);
+        let part = self.part(key);
+        if let Some(value) = part.get(key, now) {
+            return (value, true);
         }
-        let landing = Landing::new(self, name);
+        let landing = Landing::new(part, key);
         let mut flight = landing.flight.lock().await;
-        if let Some(finding) = &*flight {
-            return (finding.clone(), false);
+        if let Some(value) = &*flight {
+            return (value.clone(), false);
         }
         // Another flight may have landed between the first look and joining this one.
-        if let Some(finding) = self.get(name, now) {
-            return (finding, true);
+        if let Some(value) = part.get(key, now) {
+            return (value, true);
         }
-        let finding = ask().await;
-        *flight = Some(finding.clone());
-        self.put(name, finding.clone(), now);
-        (finding, false)
+        let ticket = self.ticket();
+        let value = ask().await;
+        *flight = Some(value.clone());
+        part.put(key, &value, ticket, now);
+        (value, false)
     }
 
-    fn get(&self, name: &Name, now: UnixTime) -> Option<Finding> {
-        let mut kept = locked(&self.kept);
-        let entry = kept.entries.get_mut(name)?;
-        if now >= entry.finding.until {
+    /// Taken before a request whose answer goes to [`Cache::put`].
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn get(&self, key: &K, now: UnixTime) -> Option<V> {
+        self.part(key).get(key, now)
+    }
+
+    /// Keeps a value, unless it has ended, is larger than the cache, or was asked for before the one that is kept.
+    pub(crate) fn put(&self, key: &K, value: &V, ticket: Ticket, now: UnixTime) {
+        self.part(key).put(key, value, ticket, now);
+    }
+
+    /// Gives one value to nobody any more.
+    pub(crate) fn forget(&self, key: &K) {
+        if let Some(entry) = locked(&self.part(key).entries).map.get_mut(key) {
+            entry.forgotten = true;
+        }
+    }
+
+    /// Forgets every value that `keep` says no to.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+        for part in self.parts() {
+            let mut entries = locked(&part.entries);
+            let Entries { map, hand, octets } = &mut *entries;
+            map.retain(|key, entry| {
+                let kept = keep(key, &entry.value);
+                if !kept {
+                    *octets -= entry.octets;
+                }
+                kept
+            });
+            hand.retain(|key| map.contains_key(key));
+        }
+    }
+
+    /// Entries and their octets.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        self.parts().fold((0, 0), |(count, octets), part| {
+            let entries = locked(&part.entries);
+            (count + entries.map.len(), octets + entries.octets)
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part<K, V>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn part(&self, key: &K) -> &Part<K, V> {
+        if self.others.is_empty() {
+            return &self.first;
+        }
+        // Other bits than those by which the part's own table chooses.
+        let place = (self.hasher.hash_one(key) >> 40) as usize % (self.others.len() + 1);
+        self.others.get(place).unwrap_or(&self.first)
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Value> Part<K, V> {
+    fn new(bounds: Bounds) -> Self {
+        let entries = Entries { map: HashMap::default(), hand: VecDeque::new(), octets: 0 };
+        Part { bounds, entries: Mutex::new(entries), in_flight: Mutex::default() }
+    }
+
+    fn get(&self, key: &K, now: UnixTime) -> Option<V> {
+        let mut entries = locked(&self.entries);
+        let entry = entries.map.get_mut(key)?;
+        if entry.stale(now) {
             return None;
         }
         entry.used = true;
-        Some(entry.finding.clone())
+        Some(entry.value.clone())
     }
 
-    fn put(&self, name: &Name, finding: Finding, now: UnixTime) {
-        let octets = weight(name, &finding);
-        if finding.until <= now || octets > self.bounds.octets || self.bounds.entries == 0 {
+    fn put(&self, key: &K, value: &V, ticket: Ticket, now: UnixTime) {
+        if value.until() <= now || self.bounds.entries == 0 {
             return;
         }
-        let mut kept = locked(&self.kept);
-        if let Some(entry) = kept.entries.get_mut(name) {
+        let value = value.kept();
+        let octets = value.octets();
+        if octets > self.bounds.octets {
+            return;
+        }
+        let mut entries = locked(&self.entries);
+        if let Some(entry) = entries.map.get_mut(key) {
+            if entry.ticket > ticket {
+                return;
+            }
+            entry.ticket = ticket;
             // Its place in front of the hand stays.
             let before = std::mem::replace(&mut entry.octets, octets);
-            entry.finding = finding;
+            entry.value = value;
+            entry.forgotten = false;
             entry.used = true;
-            kept.octets = kept.octets - before + octets;
+            entries.octets = entries.octets - before + octets;
         } else {
-            let used = false;
-            kept.entries.insert(name.clone(), Entry { finding, octets, used });
-            kept.hand.push_back(name.clone());
-            kept.octets += octets;
+            let key = Arc::new(key.clone());
+            entries.map.insert(Arc::clone(&key), Entry { value, ticket, octets, used: false, forgotten: false });
+            entries.hand.push_back(key);
+            entries.octets += octets;
         }
-        while kept.entries.len() > self.bounds.entries || kept.octets > self.bounds.octets {
-            kept.evict_one(now);
+        while entries.map.len() > self.bounds.entries || entries.octets > self.bounds.octets {
+            entries.evict_one(now);
         }
-    }
-
-    #[cfg(test)]
-    fn size(&self) -> (usize, usize) {
-        let kept = locked(&self.kept);
-        assert_eq!(kept.entries.len(), kept.hand.len());
-        (kept.entries.len(), kept.octets)
     }
 }
 
-impl Kept {
+impl<K: Hash + Eq, V: Value> Entries<K, V> {
     /// Removes the first entry that is stale or was not used since the hand last came by: two rounds at most, as the
     /// first clears every mark.
     fn evict_one(&mut self, now: UnixTime) {
-        while let Some(name) = self.hand.pop_front() {
-            match self.entries.get_mut(&name) {
-                Some(entry) if entry.used && entry.finding.until > now => {
+        while let Some(key) = self.hand.pop_front() {
+            match self.map.get_mut(&key) {
+                Some(entry) if entry.used && !entry.stale(now) => {
                     entry.used = false;
-                    self.hand.push_back(name);
+                    self.hand.push_back(key);
                 }
                 Some(entry) => {
                     self.octets -= entry.octets;
-                    self.entries.remove(&name);
+                    self.map.remove(&key);
                     return;
                 }
                 None => {}
@@ -138,43 +250,34 @@ impl Kept {
     }
 }
 
-/// A place in the flight for a name; the last one to leave closes it.
-struct Landing<'a> {
-    cache: &'a Cache,
-    name: &'a Name,
-    flight: Arc<Flight>,
+/// A place in the flight for a key; the last one to leave closes it.
+struct Landing<'a, K: Hash + Eq, V> {
+    part: &'a Part<K, V>,
+    key: &'a K,
+    flight: Arc<Flight<V>>,
 }
 
-impl<'a> Landing<'a> {
-    fn new(cache: &'a Cache, name: &'a Name) -> Self {
-        let mut in_flight = locked(&cache.in_flight);
-        let (guests, flight) = in_flight.entry(name.clone()).or_default();
+impl<'a, K: Hash + Eq + Clone, V> Landing<'a, K, V> {
+    fn new(part: &'a Part<K, V>, key: &'a K) -> Self {
+        let mut in_flight = locked(&part.in_flight);
+        let (guests, flight) =
+            in_flight.entry(key.clone()).or_insert_with(|| (0, Arc::new(tokio::sync::Mutex::new(None))));
         *guests += 1;
         let flight = Arc::clone(flight);
-        Landing { cache, name, flight }
+        Landing { part, key, flight }
     }
 }
 
-impl Drop for Landing<'_> {
+impl<K: Hash + Eq, V> Drop for Landing<'_, K, V> {
     fn drop(&mut self) {
-        let mut in_flight = locked(&self.cache.in_flight);
-        if let Some((guests, _)) = in_flight.get_mut(self.name) {
+        let mut in_flight = locked(&self.part.in_flight);
+        if let Some((guests, _)) = in_flight.get_mut(self.key) {
             *guests -= 1;
             if *guests == 0 {
-                in_flight.remove(self.name);
+                in_flight.remove(self.key);
             }
         }
     }
-}
-
-fn weight(name: &Name, finding: &Finding) -> usize {
-    let certificates: usize = match &finding.outcome {
-        Outcome::Found { candidates, .. } => {
-            candidates.iter().filter_map(|c| c.certificate.as_ref()?.as_ref().ok()).map(|c| c.der().len()).sum()
-        }
-        _ => 0,
-    };
-    ENTRY_OVERHEAD + name.as_wire().len() + certificates
 }
 
 /// A panic elsewhere leaves these maps consistent, so a poisoned lock is as good as any.
@@ -185,63 +288,92 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, Level};
-    use crate::trace::{Dnssec, Question};
 
-    fn name(i: usize) -> Name {
-        Name::parse(&format!("n{i}.example.")).unwrap()
+    /// Octets of a value of the tests.
+    const WEIGHT: usize = 1_000;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Until(UnixTime);
+
+    impl Value for Until {
+        fn until(&self) -> UnixTime {
+            self.0
+        }
+
+        fn octets(&self) -> usize {
+            WEIGHT
+        }
     }
 
-    fn finding(until: UnixTime) -> Finding {
-        let question = Question {
-            source: "dns",
-            name: String::new(),
-            record_type: "SMIMEA",
-            dnssec: Dnssec::Secure,
-            message: String::new(),
-            asked_at: 0,
-            aliases: Vec::new(),
-            exchanges: Vec::new(),
-        };
-        let outcome = Outcome::Error(Failure::new("timeout", "no answer"));
-        Finding { level: Level::Recipient, outcome, until, question: Arc::new(question) }
-    }
-
-    fn cache(entries: usize, octets: usize) -> Cache {
+    fn cache(entries: usize, octets: usize) -> Cache<usize, Until> {
         Cache::new(Bounds { entries, octets })
+    }
+
+    fn flights(cache: &Cache<usize, Until>) -> usize {
+        cache.parts().map(|part| locked(&part.in_flight).len()).sum()
     }
 
     #[tokio::test]
     async fn an_entry_ends_when_it_says() {
         let cache = cache(10, 1 << 20);
-        let ask = || async { finding(100) };
-        assert!(!cache.get_or(&name(1), 99, ask).await.1);
-        assert!(cache.get_or(&name(1), 99, ask).await.1);
-        assert!(!cache.get_or(&name(1), 100, ask).await.1);
-        assert!(locked(&cache.in_flight).is_empty());
+        let ask = || async { Until(100) };
+        assert!(!cache.get_or(&1, 99, ask).await.1);
+        assert!(cache.get_or(&1, 99, ask).await.1);
+        assert!(!cache.get_or(&1, 100, ask).await.1);
+        assert_eq!(flights(&cache), 0);
     }
 
     #[tokio::test]
     async fn both_bounds_hold_and_the_used_stay() {
         let cache = cache(10, 1 << 20);
-        let ask = || async { finding(100) };
+        let ask = || async { Until(100) };
         for i in 0..100 {
-            let _ = cache.get_or(&name(0), 0, ask).await;
-            let _ = cache.get_or(&name(i), 0, ask).await;
+            let _ = cache.get_or(&0, 0, ask).await;
+            let _ = cache.get_or(&i, 0, ask).await;
             assert!(cache.size().0 <= 10);
         }
-        assert!(cache.get(&name(0), 0).is_some(), "asked for all the time");
-        assert!(cache.get(&name(1), 0).is_none());
+        assert!(cache.get(&0, 0).is_some(), "asked for all the time");
+        assert!(cache.get(&1, 0).is_none());
 
-        let cache = super::tests::cache(1_000, 10 * ENTRY_OVERHEAD);
+        let cache = super::tests::cache(1_000, 10 * WEIGHT);
         for i in 0..100 {
-            let _ = cache.get_or(&name(i), 0, ask).await;
+            let _ = cache.get_or(&i, 0, ask).await;
             let (entries, octets) = cache.size();
-            assert!(octets <= 10 * ENTRY_OVERHEAD && octets >= entries * ENTRY_OVERHEAD);
+            assert!(octets <= 10 * WEIGHT && octets == entries * WEIGHT);
         }
         let off = super::tests::cache(0, 0);
-        assert!(!off.get_or(&name(1), 0, ask).await.1);
-        assert!(!off.get_or(&name(1), 0, ask).await.1);
+        assert!(!off.get_or(&1, 0, ask).await.1);
+        assert!(!off.get_or(&1, 0, ask).await.1);
+    }
+
+    #[tokio::test]
+    async fn a_large_cache_keeps_within_its_bounds_and_forgets_on_demand() {
+        let cache = cache(10_000, 5_000 * WEIGHT);
+        for i in 0..20_000 {
+            cache.put(&i, &Until(100), cache.ticket(), 0);
+        }
+        let (entries, octets) = cache.size();
+        assert!(entries <= 5_000 && octets == entries * WEIGHT, "{entries} {octets}");
+        assert!(entries > 4_000, "the parts are filled alike: {entries}");
+        cache.retain(|key, _| key % 2 == 0);
+        let (left, octets) = cache.size();
+        assert!(left < entries && octets == left * WEIGHT);
+        assert!((0..20_000).filter(|i| i % 2 == 1).all(|i| cache.get(&i, 0).is_none()));
+    }
+
+    #[test]
+    fn what_was_asked_earlier_does_not_overwrite() {
+        let cache = cache(10, 1 << 20);
+        let (early, late) = (cache.ticket(), cache.ticket());
+        cache.put(&1, &Until(200), late, 0);
+        cache.put(&1, &Until(100), early, 0);
+        assert_eq!(cache.get(&1, 0), Some(Until(200)));
+        cache.put(&1, &Until(300), cache.ticket(), 0);
+        assert_eq!(cache.get(&1, 0), Some(Until(300)));
+        cache.forget(&1);
+        assert_eq!(cache.get(&1, 0), None);
+        cache.put(&1, &Until(400), cache.ticket(), 0);
+        assert_eq!(cache.get(&1, 0), Some(Until(400)));
     }
 
     #[tokio::test]
@@ -256,9 +388,9 @@ mod tests {
                     asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     gate.wait_for(|open| *open).await.unwrap();
                     // Not cached: who waits shares it all the same.
-                    finding(0)
+                    Until(0)
                 };
-                cache.get_or(&name(1), 50, ask).await
+                cache.get_or(&1, 50, ask).await
             })
         };
         let first = start();
@@ -273,6 +405,6 @@ mod tests {
             other.await.unwrap();
         }
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2);
-        assert!(locked(&cache.in_flight).is_empty());
+        assert_eq!(flights(&cache), 0);
     }
 }

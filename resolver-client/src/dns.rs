@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
-use certdir_zones::Name as OwnerName;
+use certdir_zones::{Name as OwnerName, smimea_owner};
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
@@ -23,14 +23,12 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use crate::anchor::{Primed, TrustAnchors};
 use crate::delegation::{Cut, insecure_cut};
 use crate::denial::{denials, is_denial};
-use crate::outcome::{Candidate, Failure, Finding, Level, Outcome};
+use crate::outcome::{Candidate, Failure, Match, Outcome};
+use crate::resolver::FAILURE_LIFE;
 use crate::signature::Validity;
+use crate::source::{Answer, Asking, Level, Source, Subject};
 use crate::trace::{Dnssec, Question};
 use crate::wire::{LookUp, Rooted, Wire, failure_of};
-
-/// A failure is remembered this long, in seconds: "do not retry for some time" (RFC 8162 section 6; RFC 9520 section
-/// 3.2 asks for at least one second and at most five minutes). Mail waits on it, so it is short.
-pub const FAILURE_LIFE: UnixTime = 5;
 
 /// The longest that a found certificate is believed, in seconds, whatever its TTL (one day).
 pub const MAX_POSITIVE_LIFE: UnixTime = 86_400;
@@ -110,7 +108,7 @@ impl Dns {
     }
 
     /// Asks for the SMIMEA records of an owner name. Never takes longer than the timeout.
-    pub(crate) async fn smimea(&self, owner: &OwnerName, level: Level, now: UnixTime) -> Finding {
+    async fn smimea(&self, owner: &OwnerName, matched: Match, now: UnixTime) -> Answer {
         let look_up = LookUp::new(now);
         let mut aliases = Vec::new();
         let result = match hickory_name(owner) {
@@ -124,6 +122,12 @@ impl Dns {
             Err(failure) => Err(failure),
         };
         let (outcome, until) = match result {
+            Ok((Outcome::Found(candidates), until)) if matched == Match::Domain => {
+                // At the domain's own name a wildcard's record is the wildcard's still.
+                let own = |c: &Candidate| if c.matched == Match::Wildcard { c.matched } else { matched };
+                let candidates = candidates.iter().map(|c| Candidate { matched: own(c), ..c.clone() });
+                (Outcome::Found(candidates.collect()), until)
+            }
             Ok(outcome) => outcome,
             Err(failure) => {
                 // The validator calls it bogus when a key or a delegation could not be fetched; say what was.
@@ -136,16 +140,16 @@ impl Dns {
         };
         let (dnssec, message) = describe(&outcome);
         let question = Question {
-            source: "dns",
+            source: SMIMEA_SOURCE.into(),
             name: owner.to_string(),
-            record_type: "SMIMEA",
-            dnssec,
+            kind: "SMIMEA",
+            dnssec: Some(dnssec),
             message,
             asked_at: now,
             aliases,
             exchanges: look_up.exchanges(),
         };
-        Finding { level, outcome, until, question: Arc::new(question) }
+        Answer { outcome, until, question: Arc::new(question) }
     }
 
     async fn chase(
@@ -160,8 +164,9 @@ impl Dns {
         for _ in 0..=MAX_ALIASES {
             match self.ask(&name, now).await? {
                 Step::Records { candidates, wildcard, until } => {
-                    let wildcard = wildcard || from_wildcard;
-                    return Ok((Outcome::Found { candidates, wildcard }, end.min(until)));
+                    let matched = if wildcard || from_wildcard { Match::Wildcard } else { Match::Recipient };
+                    let candidates = candidates.iter().map(|c| Candidate { matched, ..c.clone() });
+                    return Ok((Outcome::Found(candidates.collect()), end.min(until)));
                 }
                 Step::Absent { exists, until } => {
                     // After a wildcard's alias it is the wildcard that leads nowhere.
@@ -170,7 +175,8 @@ impl Dns {
                 }
                 Step::NotSigned { cut } => {
                     let until = end.min(cut.until);
-                    return Ok((Outcome::NotServed { cut: cut.name.to_string() }, until));
+                    let reason = format!("{} is proven not to be signed", cut.name);
+                    return Ok((Outcome::NotServed { reason }, until));
                 }
                 Step::Alias { target, kind, until } => {
                     aliases.push(target.to_string());
@@ -226,6 +232,23 @@ impl Dns {
     fn validators(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Arc<Anchored>>> {
         // Every value is whole, whatever panicked.
         self.validators.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The label of the source of SMIMEA records.
+const SMIMEA_SOURCE: &str = "smimea";
+
+impl Source for Dns {
+    fn label(&self) -> &str {
+        SMIMEA_SOURCE
+    }
+
+    fn find<'a>(&'a self, subject: &'a Subject, now: UnixTime) -> Asking<'a> {
+        let matched = match subject.level {
+            Level::Recipient => Match::Recipient,
+            Level::Domain => Match::Domain,
+        };
+        Box::pin(async move { self.smimea(&smimea_owner(&subject.mailbox()), matched, now).await })
     }
 }
 
@@ -291,16 +314,13 @@ fn records(name: &Name, message: &DnsResponse, now: UnixTime) -> Result<Step, Fa
         let RData::SMIMEA(smimea) = &record.data else {
             continue;
         };
-        let candidate = Candidate::from_rdata(&octets(smimea));
+        let candidate = Candidate::from_smimea(&octets(smimea), Match::Recipient);
         candidates.push(candidate.ok_or_else(|| Failure::new("malformed", "an SMIMEA record is too short"))?);
         ttl = ttl.min(record.ttl);
     }
     let (signature, validity) = proof_of(name, RecordType::SMIMEA, &message.answers, now)?;
     let life = UnixTime::from(ttl).min(MAX_POSITIVE_LIFE);
-    let mut until = now.saturating_add(life).min(validity.end);
-    for change in candidates.iter().filter_map(|c| c.next_change(now)) {
-        until = until.min(change);
-    }
+    let until = now.saturating_add(life).min(validity.end);
     Ok(Step::Records { candidates: candidates.into(), wildcard: from_wildcard(name, signature, message)?, until })
 }
 
@@ -458,8 +478,9 @@ fn hickory_name(name: &OwnerName) -> Result<Name, Failure> {
 
 fn describe(outcome: &Outcome) -> (Dnssec, String) {
     match outcome {
-        Outcome::Found { candidates, wildcard } => {
-            let from = if *wildcard { " made from a wildcard" } else { "" };
+        Outcome::Found(candidates) => {
+            let from =
+                if candidates.iter().any(|c| c.matched == Match::Wildcard) { " made from a wildcard" } else { "" };
             let many = if candidates.len() == 1 { "record" } else { "records" };
             (Dnssec::Secure, format!("{} {many}{from}", candidates.len()))
         }
@@ -467,7 +488,7 @@ fn describe(outcome: &Outcome) -> (Dnssec, String) {
             (Dnssec::Secure, "the name holds other records and no certificate".to_owned())
         }
         Outcome::ProvenNone { own_name: false } => (Dnssec::Secure, "proven not to exist".to_owned()),
-        Outcome::NotServed { cut } => (Dnssec::Insecure, format!("{cut} is proven not to be signed")),
+        Outcome::NotServed { reason } => (Dnssec::Insecure, reason.clone()),
         Outcome::Error(failure) => {
             let state = if failure.code == "bogus" { Dnssec::Bogus } else { Dnssec::Indeterminate };
             (state, failure.message.clone())

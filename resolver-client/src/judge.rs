@@ -1,45 +1,108 @@
-//! From outcomes to a ruling: a pure function.
+//! From findings to a ruling: a pure function.
 //!
 //! The rules, in the order in which they are applied:
 //!
-//! 1. A usable certificate at the recipient's own name is used.
-//! 2. A failure at the recipient's own name makes everything [`Ruling::Unknown`]: there may be a certificate that must
-//!    be preferred to the domain's.
+//! 1. A usable certificate of the recipient's own, from a managed source, is used.
+//! 2. A failure about the recipient's own makes everything [`Ruling::Unknown`]: there may be a certificate that must
+//!    be preferred to the domain's and to a harvested one.
 //! 3. A record at the recipient's own name that cannot be used, or a name that its domain has blocked, forbids the
 //!    domain-level certificate unless [`Policy`] says otherwise.
 //! 4. Otherwise the domain-level certificate is used: the one at its own name, then the one of the wildcard.
-//! 5. A failure anywhere: [`Ruling::Unknown`]. Nothing failed: [`Ruling::None`].
+//! 5. Otherwise a usable harvested certificate of the recipient is used: a directory beats what was harvested.
+//! 6. A failure anywhere: [`Ruling::Unknown`]. Nothing failed: [`Ruling::None`].
+//!
+//! A certificate that was found revoked through any source is used from none.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use certdir_certificate::{Certificate, UnixTime};
+use certdir_certificate::Certificate;
 
-use crate::outcome::{Failure, Finding, Level, Match, Outcome};
+use crate::outcome::{Failure, Match, Outcome};
+use crate::policy::Policy;
+use crate::source::{Answer, Level};
 use crate::trace::Examined;
 
-/// What a gateway accepts beyond the recipient's own certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Policy {
-    /// Use the domain-level certificate where the recipient's own name has no record. Default: true.
-    pub domain_certificate: bool,
-    /// Use it also where the recipient's own record is unusable (expired, say) or blocked. Default: false.
-    pub domain_certificate_despite_own_record: bool,
+/// What became of one candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be encrypted to.
+    Usable,
+    /// It must not be, and asking again would not help.
+    Refused {
+        /// Stable code, see `docs/resolver.md`.
+        code: &'static str,
+        /// Why, for a person, where there is more to say than the code.
+        message: Option<String>,
+    },
+    /// Whether it may be could not be established: a revocation list that cannot be fetched, say.
+    Doubtful(Failure),
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Policy { domain_certificate: true, domain_certificate_despite_own_record: false }
+impl Standing {
+    pub(crate) fn refused(code: &'static str) -> Standing {
+        Standing::Refused { code, message: None }
+    }
+
+    /// `usable`, or the stable code of why not.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Standing::Usable => "usable",
+            Standing::Refused { code, .. } => code,
+            Standing::Doubtful(failure) => failure.code,
+        }
     }
 }
 
-/// What the outcomes amount to.
+/// What one source said about one subject, appraised; what the judge reads.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// For whom was asked.
+    pub level: Level,
+    /// The label of the source.
+    pub source: Arc<str>,
+    /// True for a source of harvested certificates, which any managed one beats.
+    pub harvested: bool,
+    /// What the source said.
+    pub answer: Answer,
+    /// What became of each candidate, in the order of the outcome's.
+    pub standings: Vec<Standing>,
+}
+
+impl Finding {
+    fn usable(&self) -> impl Iterator<Item = (&Arc<Certificate>, Match)> {
+        let judged = self.answer.outcome.candidates().iter().zip(&self.standings);
+        judged.filter(|(_, s)| **s == Standing::Usable).filter_map(|(c, _)| Some((c.readable()?, c.matched)))
+    }
+
+    /// The first thing that went wrong.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.answer.outcome {
+            Outcome::Error(failure) => Some(failure),
+            _ => self.standings.iter().find_map(|s| match s {
+                Standing::Doubtful(failure) => Some(failure),
+                _ => None,
+            }),
+        }
+    }
+
+    /// The recipient's own name holds a record: the domain's certificate does not speak for it.
+    fn own_record(&self) -> bool {
+        self.level == Level::Recipient
+            && match &self.answer.outcome {
+                Outcome::Found(candidates) => candidates.iter().any(|c| c.matched == Match::Recipient),
+                Outcome::ProvenNone { own_name } => *own_name,
+                Outcome::NotServed { .. } | Outcome::Error(_) => false,
+            }
+    }
+}
+
+/// What the findings amount to.
 #[derive(Clone, Debug)]
 pub enum Ruling {
     /// Usable certificates in the order of choice, never empty.
     Use {
-        /// Newest notBefore first, then latest notAfter, then SHA-256.
+        /// In the order that [`Policy::choose`] gives.
         certificates: Vec<Arc<Certificate>>,
         /// Whose certificate it is.
         matched: Match,
@@ -67,14 +130,14 @@ pub struct Judgement {
     pub examined: Vec<Examined>,
 }
 
-/// Judges the findings about one recipient at `now`.
-pub fn judge(findings: &[Finding], policy: &Policy, now: UnixTime) -> Judgement {
-    let mut examined: Vec<Examined> = findings.iter().flat_map(|f| examine(f, now)).collect();
-    let (ruling, reason) = rule(findings, policy, now);
+/// Judges the findings about one recipient.
+pub fn judge(findings: &[Finding], policy: &Policy) -> Judgement {
+    let (ruling, reason) = rule(findings, policy);
+    let mut examined: Vec<Examined> = findings.iter().flat_map(examine).collect();
     if let Ruling::Use { certificates, matched } = &ruling {
-        let choice = certificates.first().map(|c| *c.sha256());
+        let choice = certificates.first().map(|c| data_encoding::HEXLOWER.encode(c.sha256()));
         // The same certificate may have been found twice.
-        let chosen = |e: &&mut Examined| e.code == "usable" && e.matched == *matched && e.sha256_octets == choice;
+        let chosen = |e: &&mut Examined| e.code == "usable" && e.matched == *matched && e.sha256 == choice;
         if let Some(e) = examined.iter_mut().find(chosen) {
             e.chosen = true;
         }
@@ -82,44 +145,64 @@ pub fn judge(findings: &[Finding], policy: &Policy, now: UnixTime) -> Judgement 
     Judgement { ruling, reason, examined }
 }
 
-/// True when the answer at the domain's own name can still change the ruling.
-pub(crate) fn domain_matters(recipient: &Finding, policy: &Policy, now: UnixTime) -> bool {
-    if !policy.domain_certificate || matches!(recipient.outcome, Outcome::Error(_)) {
-        return false;
-    }
-    if usable(recipient, now).next().is_some() {
-        // A usable wildcard is the domain's own word already, but the canonical name comes first.
-        return recipient.matched() == Match::Wildcard;
-    }
-    !own_record(recipient) || policy.domain_certificate_despite_own_record
+/// True when a further answer about the recipient's own can still change the ruling.
+pub(crate) fn recipient_matters(findings: &[Finding], policy: &Policy) -> bool {
+    choose(findings, policy, Match::Recipient, false).is_none()
 }
 
-fn rule(findings: &[Finding], policy: &Policy, now: UnixTime) -> (Ruling, &'static str) {
-    let own = || findings.iter().filter(|f| f.level == Level::Recipient);
-    if let Some(ruling) = choose(findings, Match::Recipient, now) {
+/// True when a further answer about the domain can still change the ruling.
+pub(crate) fn domain_matters(findings: &[Finding], policy: &Policy) -> bool {
+    policy.domain_certificate
+        && own(findings).all(|f| f.failure().is_none())
+        && choose(findings, policy, Match::Recipient, false).is_none()
+        // A usable wildcard is the domain's own word already, but the canonical name comes first.
+        && choose(findings, policy, Match::Domain, false).is_none()
+        && (!own(findings).any(Finding::own_record) || policy.domain_certificate_despite_own_record)
+}
+
+/// True when what was harvested can still change the ruling.
+pub(crate) fn harvest_matters(findings: &[Finding], policy: &Policy) -> bool {
+    !matches!(rule(findings, policy).0, Ruling::Use { .. })
+        && (policy.harvested_despite_failure || findings.iter().all(|f| f.failure().is_none()))
+        && !own(findings).any(Finding::own_record)
+        && choose(findings, policy, Match::Recipient, true).is_none()
+}
+
+/// What managed sources said about the recipient's own.
+fn own(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|f| f.level == Level::Recipient && !f.harvested)
+}
+
+fn rule(findings: &[Finding], policy: &Policy) -> (Ruling, &'static str) {
+    if let Some(ruling) = choose(findings, policy, Match::Recipient, false) {
         return (ruling, Match::Recipient.code());
     }
-    if let Some(failure) = own().find_map(failure) {
-        return (Ruling::Unknown { failure: failure.clone() }, failure.code);
-    }
-    let blocked = own().any(own_record);
-    if policy.domain_certificate && (!blocked || policy.domain_certificate_despite_own_record) {
+    let blocked = own(findings).any(Finding::own_record);
+    let failed = own(findings).find_map(Finding::failure);
+    if failed.is_none() && policy.domain_certificate && (!blocked || policy.domain_certificate_despite_own_record) {
         for matched in [Match::Domain, Match::Wildcard] {
-            if let Some(ruling) = choose(findings, matched, now) {
+            if let Some(ruling) = choose(findings, policy, matched, false) {
                 return (ruling, matched.code());
             }
         }
     }
-    if let Some(failure) = findings.iter().find_map(failure) {
+    let failed = failed.or_else(|| findings.iter().filter(|f| !f.harvested).find_map(Finding::failure));
+    if (failed.is_none() || policy.harvested_despite_failure)
+        && !blocked
+        && let Some(ruling) = choose(findings, policy, Match::Recipient, true)
+    {
+        return (ruling, "harvested");
+    }
+    if let Some(failure) = failed.or_else(|| findings.iter().find_map(Finding::failure)) {
         return (Ruling::Unknown { failure: failure.clone() }, failure.code);
     }
     if findings.is_empty() {
         let failure = Failure::new("nothing-asked", "no source was asked");
         return (Ruling::Unknown { failure }, "nothing-asked");
     }
-    let proven = !findings.iter().any(|f| matches!(f.outcome, Outcome::NotServed { .. }));
-    let found = |f: &Finding| matches!(f.outcome, Outcome::Found { .. });
-    let reason = if own().any(|f| found(f) && own_record(f)) {
+    let proven = !findings.iter().any(|f| matches!(f.answer.outcome, Outcome::NotServed { .. }));
+    let found = |f: &Finding| matches!(f.answer.outcome, Outcome::Found(_));
+    let reason = if own(findings).any(|f| found(f) && f.own_record()) {
         "own-record-unusable"
     } else if blocked {
         "blocked"
@@ -133,41 +216,43 @@ fn rule(findings: &[Finding], policy: &Policy, now: UnixTime) -> (Ruling, &'stat
     (Ruling::None { proven }, reason)
 }
 
-/// The recipient's own name holds a record: the domain's certificate does not speak for it.
-fn own_record(recipient: &Finding) -> bool {
-    match &recipient.outcome {
-        Outcome::Found { wildcard, .. } => !wildcard,
-        Outcome::ProvenNone { own_name } => *own_name,
-        Outcome::NotServed { .. } | Outcome::Error(_) => false,
-    }
+fn choose(findings: &[Finding], policy: &Policy, wanted: Match, harvested: bool) -> Option<Ruling> {
+    let revoked = |sha256: &[u8; 32]| {
+        findings.iter().any(|f| {
+            let judged = f.answer.outcome.candidates().iter().zip(&f.standings);
+            judged.into_iter().any(|(c, s)| s.code() == REVOKED && c.readable().is_some_and(|c| c.sha256() == sha256))
+        })
+    };
+    let certificates: Vec<Arc<Certificate>> = findings
+        .iter()
+        .filter(|f| f.harvested == harvested)
+        .flat_map(Finding::usable)
+        .filter(|(_, matched)| *matched == wanted)
+        .map(|(certificate, _)| certificate)
+        .filter(|certificate| !revoked(certificate.sha256()))
+        .cloned()
+        .collect();
+    let certificates = policy.choose(certificates);
+    (!certificates.is_empty()).then_some(Ruling::Use { certificates, matched: wanted })
 }
 
-fn failure(finding: &Finding) -> Option<&Failure> {
-    match &finding.outcome {
-        Outcome::Error(failure) => Some(failure),
-        _ => None,
-    }
+/// The code of a certificate that its issuer has revoked.
+pub(crate) const REVOKED: &str = "revoked";
+
+fn examine(finding: &Finding) -> impl Iterator<Item = Examined> {
+    let judged = finding.answer.outcome.candidates().iter().zip(&finding.standings);
+    judged.map(|(candidate, standing)| {
+        let message = match standing {
+            Standing::Usable => None,
+            Standing::Refused { message, .. } => message.clone(),
+            Standing::Doubtful(failure) => Some(failure.message.clone()),
+        };
+        Examined::new(&finding.source, candidate, standing.code(), message)
+    })
 }
 
-fn choose(findings: &[Finding], matched: Match, now: UnixTime) -> Option<Ruling> {
-    let mut certificates: Vec<Arc<Certificate>> =
-        findings.iter().filter(|f| f.matched() == matched).flat_map(|f| usable(f, now)).cloned().collect();
+/// Newest notBefore first, then latest notAfter, then SHA-256.
+pub(crate) fn newest_first(certificates: &mut Vec<Arc<Certificate>>) {
     certificates.sort_by_key(|c| (Reverse(c.not_before()), Reverse(c.not_after()), *c.sha256()));
     certificates.dedup_by_key(|c| *c.sha256());
-    (!certificates.is_empty()).then_some(Ruling::Use { certificates, matched })
-}
-
-fn usable(finding: &Finding, now: UnixTime) -> impl Iterator<Item = &Arc<Certificate>> {
-    let candidates = match &finding.outcome {
-        Outcome::Found { candidates, .. } => &candidates[..],
-        _ => &[],
-    };
-    candidates.iter().filter_map(move |c| c.usable(now).ok())
-}
-
-fn examine(finding: &Finding, now: UnixTime) -> Vec<Examined> {
-    let Outcome::Found { candidates, .. } = &finding.outcome else {
-        return Vec::new();
-    };
-    candidates.iter().map(|c| Examined::new(c, finding.matched(), c.usable(now).err().unwrap_or("usable"))).collect()
 }

@@ -1,12 +1,14 @@
 //! From an address to a verdict that a mail gateway can act on.
 //!
-//! [`Resolver::resolve`] ([`resolver`]) takes an address and gives a [`Verdict`] ([`verdict`]): *use* this certificate,
-//! there is *none*, or it is *unknown* because something failed. In between, what was learned before is taken from a
-//! cache ([`cache`]); what was not is asked of DNS ([`dns`]), whose validator speaks to the servers through [`wire`],
-//! trusts what [`anchor`] reads, and has its signature times ([`signature`]), denials ([`denial`]) and "not signed"
-//! ([`delegation`]) checked again; each question ends in an [`Outcome`] ([`outcome`]); and a pure function ([`judge`])
-//! turns outcomes into the verdict. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only. HTTP is spoken
-//! by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server.
+//! [`Resolver::resolve`] ([`resolver`], made by a [`builder`]) takes an address and gives a [`Verdict`] ([`verdict`]): *use*
+//! this certificate, there is *none*, or it is *unknown* because something failed. In between, what was learned before is
+//! taken from a cache ([`cache`]); what was not is asked of each [`source`], which gives an [`Outcome`] ([`outcome`]); what
+//! was found is appraised ([`appraise`]); and a pure function ([`judge`]) turns it all into the verdict, as the gateway's
+//! [`Policy`] ([`policy`]) says. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only.
+//!
+//! The source for DNS ([`dns`]) has a validator that speaks to the servers through [`wire`], trusts what [`anchor`] reads,
+//! and has its signature times ([`signature`]), denials ([`denial`]) and "not signed" ([`delegation`]) checked again.
+//! HTTP is spoken by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server.
 //!
 //! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
 //! `docs/resolver.md`.
@@ -40,6 +42,8 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the map names every module, also to those who read the source")]
 
 mod anchor;
+mod appraise;
+pub mod builder;
 mod cache;
 mod delegation;
 mod denial;
@@ -49,9 +53,11 @@ pub mod fetch;
 mod http;
 pub mod judge;
 pub mod outcome;
+pub mod policy;
 pub mod reach;
 pub mod resolver;
 mod signature;
+pub mod source;
 pub mod tls;
 pub mod trace;
 pub mod verdict;
@@ -60,10 +66,12 @@ mod wire;
 pub use certdir_certificate::{Certificate, UnixTime};
 pub use certdir_zones::Address;
 
-pub use dns::{FAILURE_LIFE, MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE};
+pub use builder::Builder;
+pub use dns::{MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE};
 pub use error::Error;
-pub use judge::Policy;
 pub use outcome::{Failure, Match, Outcome};
-pub use resolver::{Builder, Clock, Resolver};
+pub use policy::Policy;
+pub use resolver::{Clock, FAILURE_LIFE, Resolver};
+pub use source::{Answer, Level, Source, Subject};
 pub use trace::Trace;
 pub use verdict::Verdict;

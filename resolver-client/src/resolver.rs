@@ -1,254 +1,277 @@
-//! The resolver: the cache, the questions and the judge in order.
+//! The resolver: the cache, the sources and the judge in order.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
-use certdir_zones::{Address, smimea_owner, smimecert_name};
+use certdir_zones::{Address, DomainName};
+use futures_util::future::join_all;
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::time::Instant;
 
-use crate::anchor::TrustAnchors;
-use crate::cache::{Bounds, Cache};
-use crate::dns::Dns;
-use crate::error::Error;
-use crate::judge::{Judgement, Policy, Ruling, domain_matters, judge};
-use crate::outcome::{Finding, Level, Outcome};
-use crate::trace::{Asked, Trace};
-use crate::verdict::Verdict;
-use crate::wire::Wire;
+use crate::appraise::{appraise, next_change};
+use crate::builder::Builder;
+use crate::cache::{Cache, Value};
+use crate::judge::{Finding, Judgement, Ruling, Standing, domain_matters, harvest_matters, judge, recipient_matters};
+use crate::outcome::{Failure, Outcome};
+use crate::policy::Policy;
+use crate::source::{Answer, Level, Source, Subject};
+use crate::trace::{Asked, Question, Trace};
+use crate::verdict::{Told, Verdict};
 
 /// The time, in seconds since 1970. The crate reads no other clock.
 pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
 
-/// How long one look-up of one owner name may take, unless the builder says otherwise.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A failure is remembered this long, in seconds: "do not retry for some time" (RFC 8162 section 6; RFC 9520 section
+/// 3.2 asks for at least one second and at most five minutes). Mail waits on it, so it is short.
+pub const FAILURE_LIFE: UnixTime = 5;
 
-/// Owner names in the cache, unless the builder says otherwise.
-pub const DEFAULT_CACHE_ENTRIES: usize = 100_000;
-
-/// Octets in the cache, unless the builder says otherwise (128 MiB).
-pub const DEFAULT_CACHE_OCTETS: usize = 128 << 20;
-
-/// Where a system names its name servers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Port of DNS, for servers that the system's configuration names.
-const DNS_PORT: u16 = 53;
-
-/// From an address to a verdict. `Send + Sync`; share it by reference or in an `Arc`. Needs a tokio runtime.
+/// From an address to a verdict. `Send + Sync`, and cheap to copy: copies share everything. Needs a tokio runtime.
+#[derive(Clone)]
 pub struct Resolver {
-    dns: Dns,
-    cache: Cache,
-    policy: Policy,
-    clock: Clock,
+    inner: Arc<Inner>,
 }
 
-/// What a [`Resolver`] is made of.
-#[derive(Clone)]
-#[must_use]
-pub struct Builder {
-    clock: Clock,
-    servers: Vec<SocketAddr>,
-    anchor_files: Vec<PathBuf>,
-    anchor_text: Vec<String>,
-    timeout: Duration,
-    bounds: Bounds,
-    policy: Policy,
+/// What the copies of a resolver share.
+pub(crate) struct Inner {
+    /// Sources by tier: those of one tier are asked at once, tier after tier.
+    pub(crate) managed: Vec<Vec<Listed>>,
+    /// Sources of harvested certificates, asked at once and last.
+    pub(crate) harvested: Vec<Listed>,
+    pub(crate) policy: Policy,
+    pub(crate) clock: Clock,
+    /// For one look-up, from the address to the verdict.
+    pub(crate) deadline: Duration,
+    pub(crate) verdicts: Cache<Address, Verdict>,
+    /// What sources said about domains, by the source's number.
+    pub(crate) domains: Cache<(usize, DomainName), Answer>,
+}
+
+/// A source in its place.
+pub(crate) struct Listed {
+    /// Unique in a resolver.
+    pub(crate) number: usize,
+    pub(crate) label: Arc<str>,
+    pub(crate) source: Arc<dyn Source>,
 }
 
 impl Resolver {
     /// Begins a resolver. `clock` tells the time: signatures, certificates and the cache are judged by it.
     pub fn builder(clock: Clock) -> Builder {
-        Builder {
-            clock,
-            servers: Vec::new(),
-            anchor_files: Vec::new(),
-            anchor_text: Vec::new(),
-            timeout: DEFAULT_TIMEOUT,
-            bounds: Bounds { entries: DEFAULT_CACHE_ENTRIES, octets: DEFAULT_CACHE_OCTETS },
-            policy: Policy::default(),
-        }
+        Builder::new(clock)
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Resolver { inner: Arc::new(inner) }
     }
 
     /// What is known about encrypting to `address`: the recipient's own certificate, else the domain's.
     ///
     /// The address is looked up as it is written: a sender maps nothing (RFC 8162 section 4). It never fails: what goes
-    /// wrong is part of the verdict. It takes at most the timeout for each of at most two owner names.
+    /// wrong is part of the verdict. It takes at most the builder's deadline.
     ///
-    /// Cancellation-safe: when the future is dropped nothing is lost, and others who wait for the same name go on.
+    /// Cancellation-safe: when the future is dropped nothing is lost, and others who wait for the same address go on.
     pub async fn resolve(&self, address: &Address) -> Verdict {
-        let mut asked = vec![self.ask(address, Level::Recipient).await];
-        if let Some((recipient, _)) = asked.first()
-            && !address.is_domain_authority()
-            && domain_matters(recipient, &self.policy, (self.clock)())
-            && !cut_above_both(recipient, address)
-        {
-            let domain = Address::domain_authority(address.domain());
-            asked.push(self.ask(&domain, Level::Domain).await);
-        }
-        self.conclude(address, asked)
+        let now = (self.inner.clock)();
+        let (verdict, _) = self.inner.verdicts.get_or(address, now, || self.inner.look_up(address, now)).await;
+        verdict
     }
 
-    async fn ask(&self, address: &Address, level: Level) -> (Finding, bool) {
-        let owner = smimea_owner(address);
-        let now = (self.clock)();
-        let ask = || self.dns.smimea(&owner, level, now);
-        let (finding, cached) = self.cache.get_or(&owner, now, ask).await;
-        // The domain's certificate may have been asked for as a recipient's before.
-        (Finding { level, ..finding }, cached)
+    /// What the cache knows, without asking anybody.
+    pub fn cached(&self, address: &Address) -> Option<Verdict> {
+        self.inner.verdicts.get(address, (self.inner.clock)())
     }
 
-    fn conclude(&self, address: &Address, asked: Vec<(Finding, bool)>) -> Verdict {
-        let now = (self.clock)();
-        let questions = asked
-            .iter()
-            .map(|(finding, cached)| Asked {
-                level: finding.level,
-                cached: *cached,
-                until: finding.until,
-                outcome: finding.outcome.code(),
-                question: Arc::clone(&finding.question),
-            })
-            .collect();
-        let look_again = asked.iter().map(|(f, _)| f.until).min().unwrap_or(now);
-        let findings: Vec<Finding> = asked.into_iter().map(|(finding, _)| finding).collect();
-        let Judgement { ruling, reason, examined } = judge(&findings, &self.policy, now);
-        let trace = |verdict| {
-            Box::new(Trace {
-                address: address.to_string(),
-                asked_at: now,
-                verdict,
-                reason,
-                questions,
-                candidates: examined,
-                look_again,
-            })
-        };
-        match ruling {
-            Ruling::Use { certificates, matched } => Verdict::Use { certificates, matched, trace: trace("use") },
-            Ruling::None { proven } => Verdict::None { proven, trace: trace("none") },
-            Ruling::Unknown { failure } => Verdict::Unknown { failure, trace: trace("unknown") },
+    /// Looks many addresses up, up to `at_once` at the same time. The verdicts come as they are ready.
+    pub fn resolve_all<I>(&self, addresses: I, at_once: usize) -> impl Stream<Item = (Address, Verdict)>
+    where
+        I: IntoIterator<Item = Address>,
+    {
+        let look_ups = addresses.into_iter().map(|address| {
+            let resolver = self.clone();
+            async move {
+                let verdict = resolver.resolve(&address).await;
+                (address, verdict)
+            }
+        });
+        stream::iter(look_ups).buffer_unordered(at_once.max(1))
+    }
+
+    /// Asks anew, whatever the cache holds, and keeps what is learned. A failure does not replace a verdict that may still be
+    /// used.
+    pub async fn refresh(&self, address: &Address) -> Verdict {
+        let now = (self.inner.clock)();
+        for listed in self.inner.managed.iter().flatten() {
+            self.inner.domains.forget(&(listed.number, address.domain().clone()));
         }
+        let ticket = self.inner.verdicts.ticket();
+        let verdict = self.inner.look_up(address, now).await;
+        if !matches!(verdict, Verdict::Unknown { .. }) || self.cached(address).is_none() {
+            self.inner.verdicts.put(address, &verdict, ticket, now);
+        }
+        verdict
     }
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("policy", &self.inner.policy).finish_non_exhaustive()
     }
 }
 
-impl Builder {
-    /// Adds a name server: a recursive one that hands out DNSSEC records, or an authoritative one for everything under
-    /// the trust anchors. Servers are tried in the order given. Without any, those of `/etc/resolv.conf` are asked.
-    pub fn server(mut self, address: SocketAddr) -> Self {
-        self.servers.push(address);
-        self
-    }
-
-    /// Trusts the DNSKEY and DS records in a file, in master-file form. With any anchor given, the root zone's
-    /// built-in ones are not used.
-    pub fn trust_anchor_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.anchor_files.push(path.as_ref().to_owned());
-        self
-    }
-
-    /// Trusts DNSKEY and DS records given as master-file text.
-    pub fn trust_anchor(mut self, text: impl Into<String>) -> Self {
-        self.anchor_text.push(text.into());
-        self
-    }
-
-    /// How long the look-up of one owner name may take in all, keys and retries included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Bounds of the cache: owner names, and octets of what is kept for them. Zero entries: no cache.
-    pub fn cache(mut self, entries: usize, octets: usize) -> Self {
-        self.bounds = Bounds { entries, octets };
-        self
-    }
-
-    /// What to accept beyond the recipient's own certificate.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// The resolver. Sends nothing yet.
-    ///
-    /// # Errors
-    /// When an anchor cannot be read, or no name server is known.
-    pub fn build(self) -> Result<Resolver, Error> {
-        let mut anchors = Vec::new();
-        for path in &self.anchor_files {
-            anchors.push(TrustAnchors::from_file(path)?);
+impl Inner {
+    async fn look_up(&self, address: &Address, now: UnixTime) -> Verdict {
+        let deadline = Instant::now() + self.deadline;
+        let mut asked = Vec::new();
+        let mut findings = Vec::new();
+        let recipient = Subject { address: address.clone(), level: Level::Recipient };
+        for tier in &self.managed {
+            self.ask(tier, &recipient, false, now, deadline, &mut asked, &mut findings).await;
+            if !recipient_matters(&findings, &self.policy) {
+                return self.conclude(address, now, asked, &findings);
+            }
         }
-        for text in &self.anchor_text {
-            anchors.push(TrustAnchors::parse(text, "trust anchor")?);
+        // The authority of a domain is its own domain-level subject.
+        let domain = Subject { address: address.clone(), level: Level::Domain };
+        for tier in &self.managed {
+            if !address.is_domain_authority() && domain_matters(&findings, &self.policy) {
+                self.ask(tier, &domain, false, now, deadline, &mut asked, &mut findings).await;
+            }
         }
-        if anchors.is_empty() {
-            anchors.push(TrustAnchors::iana()?);
+        if !self.harvested.is_empty() && harvest_matters(&findings, &self.policy) {
+            self.ask(&self.harvested, &recipient, true, now, deadline, &mut asked, &mut findings).await;
         }
-        let servers = if self.servers.is_empty() { system_servers()? } else { self.servers };
-        let wire = Wire::new(&servers, self.timeout).map_err(|e| Error::Setup(e.to_string()))?;
-        Ok(Resolver {
-            dns: Dns::new(wire, anchors.into_iter().collect(), self.timeout),
-            cache: Cache::new(self.bounds),
-            policy: self.policy,
-            clock: self.clock,
-        })
+        self.conclude(address, now, asked, &findings)
+    }
+
+    /// Asks the sources of one tier at once.
+    #[expect(clippy::too_many_arguments, reason = "one step of `look_up`, with what it works on")]
+    async fn ask(
+        &self,
+        tier: &[Listed],
+        subject: &Subject,
+        harvested: bool,
+        now: UnixTime,
+        deadline: Instant,
+        asked: &mut Vec<Asked>,
+        findings: &mut Vec<Finding>,
+    ) {
+        let answers = join_all(tier.iter().map(|listed| self.answer(listed, subject, now, deadline))).await;
+        for (listed, (answer, cached)) in tier.iter().zip(answers) {
+            asked.push(Asked {
+                level: subject.level,
+                cached,
+                until: answer.until,
+                outcome: answer.outcome.code(),
+                question: Arc::clone(&answer.question),
+            });
+            let standings = answer.outcome.candidates().iter().map(|c| appraise(c, now)).collect();
+            let source = Arc::clone(&listed.label);
+            findings.push(Finding { level: subject.level, source, harvested, answer, standings });
+        }
+    }
+
+    async fn answer(&self, listed: &Listed, subject: &Subject, now: UnixTime, deadline: Instant) -> (Answer, bool) {
+        let find = || async {
+            match tokio::time::timeout_at(deadline, listed.source.find(subject, now)).await {
+                Ok(answer) => answer,
+                Err(_) => overdue(listed, subject, now),
+            }
+        };
+        match subject.level {
+            Level::Recipient => (find().await, false),
+            Level::Domain => {
+                let key = (listed.number, subject.address.domain().clone());
+                self.domains.get_or(&key, now, find).await
+            }
+        }
+    }
+
+    fn conclude(&self, address: &Address, now: UnixTime, asked: Vec<Asked>, findings: &[Finding]) -> Verdict {
+        let Judgement { ruling, reason, examined } = judge(findings, &self.policy);
+        let look_again = findings.iter().map(|f| good_until(f, now)).min().unwrap_or(now);
+        let trace = |verdict| {
+            Told::whole(Trace {
+                address: address.to_string(),
+                asked_at: now,
+                verdict,
+                reason,
+                questions: asked,
+                candidates: examined,
+                look_again,
+            })
+        };
+        match ruling {
+            Ruling::Use { certificates, matched } => {
+                let certificates = certificates.iter().map(|c| (**c).clone()).collect();
+                Verdict::Use { certificates, matched, told: trace("use") }
+            }
+            Ruling::None { proven } => Verdict::None { proven, told: trace("none") },
+            Ruling::Unknown { failure } => Verdict::Unknown { failure, told: trace("unknown") },
+        }
     }
 }
 
-/// A delegation proven unsigned above every `_smimecert` name of the domain answers for all of them.
-fn cut_above_both(recipient: &Finding, address: &Address) -> bool {
-    let Outcome::NotServed { cut } = &recipient.outcome else {
-        return false;
+/// When a finding has to be looked at again.
+fn good_until(finding: &Finding, now: UnixTime) -> UnixTime {
+    let changes = finding.answer.outcome.candidates().iter().filter_map(|c| next_change(c, now));
+    let doubt = finding.standings.iter().any(|s| matches!(s, Standing::Doubtful(_)));
+    let doubt = doubt.then(|| now.saturating_add(FAILURE_LIFE));
+    changes.chain(doubt).fold(finding.answer.until, UnixTime::min)
+}
+
+/// A source that had not answered when the look-up had to end.
+fn overdue(listed: &Listed, subject: &Subject, now: UnixTime) -> Answer {
+    let failure = Failure::new("timeout", format!("{} did not answer in time", listed.label));
+    let question = Question {
+        source: Arc::clone(&listed.label),
+        name: subject.mailbox().to_string(),
+        kind: "deadline",
+        dnssec: None,
+        message: failure.message.clone(),
+        asked_at: now,
+        aliases: Vec::new(),
+        exchanges: Vec::new(),
     };
-    certdir_zones::Name::parse(cut).is_ok_and(|cut| smimecert_name(address.domain()).is_at_or_below(&cut))
+    let until = now.saturating_add(FAILURE_LIFE);
+    Answer { outcome: Outcome::Error(failure), until, question: Arc::new(question) }
 }
 
-fn system_servers() -> Result<Vec<SocketAddr>, Error> {
-    let text = std::fs::read_to_string(RESOLV_CONF)
-        .map_err(|source| Error::Unreadable { path: PathBuf::from(RESOLV_CONF), source })?;
-    let servers = servers_of(&text);
-    if servers.is_empty() {
-        return Err(Error::NoServer);
+/// What a verdict takes in the cache beside its certificates: keys, tables and what is left of its trace.
+const VERDICT_OVERHEAD: usize = 400;
+
+/// What an answer takes in the cache beside its certificates: key, records, question and the exchanges of its trace.
+const ANSWER_OVERHEAD: usize = 1_024;
+
+impl Value for Verdict {
+    fn until(&self) -> UnixTime {
+        self.look_again()
     }
-    Ok(servers)
+
+    fn octets(&self) -> usize {
+        VERDICT_OVERHEAD + self.certificates().iter().map(|c| c.der().len()).sum::<usize>()
+    }
+
+    fn kept(&self) -> Self {
+        self.shortened()
+    }
 }
 
-/// The `nameserver` lines of resolv.conf(5).
-fn servers_of(text: &str) -> Vec<SocketAddr> {
-    let fields = text.lines().map(|line| {
-        let mut fields = line.split_whitespace();
-        (fields.next(), fields.next())
-    });
-    fields
-        .filter_map(|fields| match fields {
-            (Some("nameserver"), Some(address)) => address.parse::<IpAddr>().ok(),
-            _ => None,
-        })
-        .map(|address| SocketAddr::new(address, DNS_PORT))
-        .collect()
+impl Value for Answer {
+    fn until(&self) -> UnixTime {
+        self.until
+    }
+
+    fn octets(&self) -> usize {
+        let candidates = self.outcome.candidates().iter().filter_map(|c| c.readable());
+        ANSWER_OVERHEAD + candidates.map(|c| c.der().len()).sum::<usize>()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_systems_name_servers_are_read() {
-        let text =
-            "# a comment\nsearch example.org\nnameserver 192.0.2.1\n nameserver  2001:db8::1 \nnameserver nonsense\n";
-        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|a| a.parse::<SocketAddr>().unwrap());
-        assert_eq!(servers_of(text), expected);
-    }
 
     #[test]
     fn resolver_and_its_future_cross_threads() {

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use certdir_certificate::{Calendar, UnixTime};
-use serde::{Serialize, Serializer};
+use certdir_certificate::{Calendar, Certificate, UnixTime};
+use serde::Serialize;
 
-use crate::outcome::{Candidate, Level, Match};
+use crate::outcome::{Candidate, Claim, Match};
+use crate::source::Level;
 
 /// Everything that led to a verdict. Serialises to JSON; `Display` is for people.
 #[derive(Clone, Debug, Serialize)]
@@ -19,9 +20,9 @@ pub struct Trace {
     pub verdict: &'static str,
     /// Stable code of the reason, see `docs/resolver.md`.
     pub reason: &'static str,
-    /// Each owner name that was asked, in order.
+    /// Each question that was asked of a source, in order.
     pub questions: Vec<Asked>,
-    /// Each record that was found, in order.
+    /// Each record or certificate that was found, in order.
     pub candidates: Vec<Examined>,
     /// From this second on, asking again can give something new.
     pub look_again: UnixTime,
@@ -30,7 +31,7 @@ pub struct Trace {
 /// A question as one verdict used it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Asked {
-    /// Whose name it was.
+    /// For whom it was.
     pub level: Level,
     /// True when the answer came from the cache.
     pub cached: bool,
@@ -39,25 +40,21 @@ pub struct Asked {
     /// `found`, `proven-none`, `not-served`, or the stable code of an error.
     pub outcome: &'static str,
     /// The question itself.
-    #[serde(flatten, serialize_with = "inner")]
+    #[serde(flatten)]
     pub question: Arc<Question>,
-}
-
-fn inner<S: Serializer>(question: &Arc<Question>, serializer: S) -> Result<S::Ok, S::Error> {
-    (**question).serialize(serializer)
 }
 
 /// One question to one source and how its answer was established.
 #[derive(Clone, Debug, Serialize)]
 pub struct Question {
-    /// The source: `dns`.
-    pub source: &'static str,
-    /// The owner name.
+    /// The label of the source.
+    pub source: Arc<str>,
+    /// What was asked for: an owner name, an LDAP filter, a URL.
     pub name: String,
-    /// The record type.
-    pub record_type: &'static str,
-    /// The DNSSEC state of the answer.
-    pub dnssec: Dnssec,
+    /// The kind of question: a record type, `search`, `GET`, `file`.
+    pub kind: &'static str,
+    /// The DNSSEC state of the answer, where DNS was asked.
+    pub dnssec: Option<Dnssec>,
     /// What the answer says, for a person.
     pub message: String,
     /// When it was asked (seconds since 1970).
@@ -101,25 +98,34 @@ pub struct Exchange {
     pub question: String,
     /// Address and port of the server.
     pub server: String,
-    /// `tcp`, or `udp` (with TCP after a truncated answer).
+    /// `tcp`, `udp` (with TCP after a truncated answer), `tls`, `ldap`, `ldaps`, `http`, `https`.
     pub transport: &'static str,
     /// The response code and the number of records, or the error.
     pub result: String,
+    /// Extended DNS errors of the answer (RFC 8914).
+    pub extended_errors: Vec<ExtendedError>,
 }
 
-/// One record and what was said of it.
+/// An extended DNS error (RFC 8914 section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExtendedError {
+    /// The INFO-CODE.
+    pub code: u16,
+    /// The EXTRA-TEXT, as the server wrote it.
+    pub text: String,
+}
+
+/// One record or certificate and what was said of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Examined {
+    /// The label of the source.
+    pub source: String,
     /// What it would be a match for.
     #[serde(rename = "match")]
     pub matched: Match,
-    /// Certificate usage.
-    pub usage: u8,
-    /// Selector.
-    pub selector: u8,
-    /// Matching type.
-    pub matching: u8,
-    /// SHA-256 of the certificate in hex, when the record carries one.
+    /// What vouches for it: `SMIMEA 3 0 0` (usage, selector, matching type), `CERT`, `nothing` or `operator`.
+    pub claim: String,
+    /// SHA-256 of the certificate in hex, when there is one.
     pub sha256: Option<String>,
     /// Its subject (RFC 4514).
     pub subject: Option<String>,
@@ -133,33 +139,58 @@ pub struct Examined {
     pub not_after: Option<UnixTime>,
     /// `usable`, or the stable code of why it was refused.
     pub code: &'static str,
-    /// The reader's complaint about something that is no certificate.
-    pub complaint: Option<String>,
+    /// Why, for a person, where there is more to say than the code.
+    pub message: Option<String>,
     /// True for *the* certificate of the verdict.
     pub chosen: bool,
-    #[serde(skip)]
-    pub(crate) sha256_octets: Option<[u8; 32]>,
 }
 
 impl Examined {
-    pub(crate) fn new(candidate: &Candidate, matched: Match, code: &'static str) -> Self {
-        let read = candidate.certificate.as_ref();
-        let certificate = read.and_then(|r| r.as_ref().ok());
+    pub(crate) fn new(source: &str, candidate: &Candidate, code: &'static str, message: Option<String>) -> Self {
+        let claim = match &candidate.claim {
+            Claim::Association(a) => format!("SMIMEA {} {} {}", a.usage, a.selector, a.matching),
+            Claim::Secure => "CERT".to_owned(),
+            Claim::Bare => "nothing".to_owned(),
+            Claim::Local => "operator".to_owned(),
+        };
+        let examined = Examined::blank(source, candidate.matched, claim, code, message);
+        match candidate.readable() {
+            Some(certificate) => examined.with(certificate),
+            None => examined,
+        }
+    }
+
+    /// A certificate that a cached verdict uses.
+    pub(crate) fn of_cached(certificate: &Certificate, matched: Match) -> Self {
+        Examined::blank("cache", matched, "cache".to_owned(), "usable", None).with(certificate)
+    }
+
+    fn blank(source: &str, matched: Match, claim: String, code: &'static str, message: Option<String>) -> Self {
         Examined {
+            source: source.to_owned(),
             matched,
-            usage: candidate.usage,
-            selector: candidate.selector,
-            matching: candidate.matching,
-            sha256: certificate.map(|c| data_encoding::HEXLOWER.encode(c.sha256())),
-            subject: certificate.map(|c| c.subject().to_owned()),
-            issuer: certificate.map(|c| c.issuer().to_owned()),
-            serial: certificate.map(|c| c.serial_hex().to_owned()),
-            not_before: certificate.map(|c| c.not_before()),
-            not_after: certificate.map(|c| c.not_after()),
+            claim,
+            sha256: None,
+            subject: None,
+            issuer: None,
+            serial: None,
+            not_before: None,
+            not_after: None,
             code,
-            complaint: read.and_then(|r| r.as_ref().err().cloned()),
+            message,
             chosen: false,
-            sha256_octets: certificate.map(|c| *c.sha256()),
+        }
+    }
+
+    fn with(self, certificate: &Certificate) -> Self {
+        Examined {
+            sha256: Some(data_encoding::HEXLOWER.encode(certificate.sha256())),
+            subject: Some(certificate.subject().to_owned()),
+            issuer: Some(certificate.issuer().to_owned()),
+            serial: Some(certificate.serial_hex().to_owned()),
+            not_before: Some(certificate.not_before()),
+            not_after: Some(certificate.not_after()),
+            ..self
         }
     }
 }
@@ -173,9 +204,11 @@ impl fmt::Display for Trace {
                 Level::Recipient => "recipient",
                 Level::Domain => "domain",
             };
-            writeln!(f, "asked for the {level}: {} {}", q.name, q.record_type)?;
-            let (dnssec, outcome) = (q.dnssec.code(), a.outcome);
-            writeln!(f, "  {outcome}, {dnssec}: {}", q.message)?;
+            writeln!(f, "asked {} for the {level}: {} {}", q.source, q.name, q.kind)?;
+            match q.dnssec {
+                Some(dnssec) => writeln!(f, "  {}, {}: {}", a.outcome, dnssec.code(), q.message)?,
+                None => writeln!(f, "  {}: {}", a.outcome, q.message)?,
+            }
             let from = if a.cached { "from the cache, learned" } else { "learned" };
             writeln!(f, "  {from} {}, good until {}", Calendar::of(q.asked_at), Calendar::of(a.until))?;
             for alias in &q.aliases {
@@ -183,14 +216,16 @@ impl fmt::Display for Trace {
             }
             for x in &q.exchanges {
                 writeln!(f, "  {} ({}) {}: {}", x.server, x.transport, x.question, x.result)?;
+                for e in &x.extended_errors {
+                    writeln!(f, "    extended error {} {}", e.code, e.text)?;
+                }
             }
         }
         for c in &self.candidates {
             let chosen = if c.chosen { ", chosen" } else { "" };
-            let (u, s, m, of) = (c.usage, c.selector, c.matching, c.matched.code());
-            write!(f, "record {u} {s} {m} of the {of}: {}{chosen}", c.code)?;
-            if let Some(complaint) = &c.complaint {
-                write!(f, " ({complaint})")?;
+            write!(f, "{} of the {} from {}: {}{chosen}", c.claim, c.matched.code(), c.source, c.code)?;
+            if let Some(message) = &c.message {
+                write!(f, " ({message})")?;
             }
             writeln!(f)?;
             if let (Some(subject), Some(issuer), Some(serial)) = (&c.subject, &c.issuer, &c.serial) {

@@ -300,7 +300,7 @@ fn note(
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => format!("{}, no answer records", none.response_code),
         Err(e) => e.to_string(),
     };
-    Exchange { question, server: server.to_string(), transport, result }
+    Exchange { question, server: server.to_string(), transport, result, extended_errors: Vec::new() }
 }
 
 /// The runtime whose clock is the look-up's: the validator reads the time from its type.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use certdir_resolver::judge::{Ruling, judge};
-use certdir_resolver::outcome::{Candidate, Finding, Level};
-use certdir_resolver::trace::{Asked, Dnssec, Exchange, Question};
-use certdir_resolver::{Certificate, Failure, Outcome, Policy, Trace, UnixTime};
+use certdir_resolver::judge::{Finding, Ruling, Standing, judge};
+use certdir_resolver::outcome::{Candidate, Claim};
+use certdir_resolver::trace::{Asked, Dnssec, Exchange, ExtendedError, Question};
+use certdir_resolver::{Answer, Failure, Level, Match, Outcome, Policy, Trace, UnixTime};
 use proptest::prelude::*;
 
 /// Within the validity of the certificates in `tests/data`.
@@ -16,16 +16,16 @@ fn der(name: &str) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-fn record(parameters: [u8; 3], data: &[u8]) -> Candidate {
-    Candidate::from_rdata(&[&parameters[..], data].concat()).unwrap()
+fn record(parameters: [u8; 3], data: &[u8], matched: Match) -> Candidate {
+    Candidate::from_smimea(&[&parameters[..], data].concat(), matched).unwrap()
 }
 
-fn finding(level: Level, outcome: Outcome) -> Finding {
+fn finding(level: Level, outcome: Outcome, standings: Vec<Standing>) -> Finding {
     let question = Question {
-        source: "dns",
+        source: "smimea".into(),
         name: "c93f1e40._smimecert.example.org.".to_owned(),
-        record_type: "SMIMEA",
-        dnssec: Dnssec::Secure,
+        kind: "SMIMEA",
+        dnssec: Some(Dnssec::Secure),
         message: "1 record".to_owned(),
         asked_at: NOW - 10,
         aliases: vec!["alias.example.org.".to_owned()],
@@ -34,28 +34,55 @@ fn finding(level: Level, outcome: Outcome) -> Finding {
             server: "127.0.0.1:53".to_owned(),
             transport: "tcp",
             result: "No Error, 2 answer records".to_owned(),
+            extended_errors: vec![ExtendedError { code: 7, text: "signature expired".to_owned() }],
         }],
     };
-    Finding { level, outcome, until: NOW + 290, question: Arc::new(question) }
+    let answer = Answer { outcome, until: NOW + 290, question: Arc::new(question) };
+    Finding { level, source: "smimea".into(), harvested: false, answer, standings }
 }
 
-fn found(wildcard: bool, candidates: Vec<Candidate>) -> Outcome {
-    Outcome::Found { candidates: candidates.into(), wildcard }
+fn refused() -> Standing {
+    Standing::Refused { code: "expired", message: None }
 }
 
-/// One of each thing that can be said about a name.
-fn outcomes() -> Vec<(&'static str, Outcome)> {
-    let (good, stale) = (record([3, 0, 0], &der("alice")), record([2, 0, 0], &der("alice")));
-    vec![
-        ("usable", found(false, vec![good.clone()])),
-        ("unusable", found(false, vec![stale.clone()])),
-        ("wildcard usable", found(true, vec![good])),
-        ("wildcard unusable", found(true, vec![stale])),
-        ("proven", Outcome::ProvenNone { own_name: false }),
-        ("blocked", Outcome::ProvenNone { own_name: true }),
-        ("not served", Outcome::NotServed { cut: "example.org.".to_owned() }),
-        ("error", Outcome::Error(Failure::new("timeout", "no answer"))),
-    ]
+/// One of each thing that can be said about a subject.
+const KINDS: [&str; 10] = [
+    "usable",
+    "unusable",
+    "doubtful",
+    "wildcard usable",
+    "wildcard unusable",
+    "proven",
+    "blocked",
+    "not served",
+    "error",
+    "harvested",
+];
+
+fn kind(level: Level, name: &str) -> Option<Finding> {
+    let own = match level {
+        Level::Recipient => Match::Recipient,
+        Level::Domain => Match::Domain,
+    };
+    let found = |matched, standing| {
+        let candidate = record([3, 0, 0], &der("alice"), matched);
+        finding(level, Outcome::Found([candidate].into()), vec![standing])
+    };
+    let plain = |outcome| finding(level, outcome, Vec::new());
+    let failure = Failure::new("timeout", "no answer");
+    Some(match name {
+        "usable" => found(own, Standing::Usable),
+        "unusable" => found(own, refused()),
+        "doubtful" => found(own, Standing::Doubtful(failure)),
+        "wildcard usable" => found(Match::Wildcard, Standing::Usable),
+        "wildcard unusable" => found(Match::Wildcard, refused()),
+        "proven" => plain(Outcome::ProvenNone { own_name: false }),
+        "blocked" => plain(Outcome::ProvenNone { own_name: true }),
+        "not served" => plain(Outcome::NotServed { reason: "example.org. is proven not to be signed".to_owned() }),
+        "error" => plain(Outcome::Error(failure)),
+        "harvested" => Finding { harvested: true, ..found(own, Standing::Usable) },
+        _ => return None,
+    })
 }
 
 #[test]
@@ -92,88 +119,95 @@ fn the_table_of_verdicts() {
         ("error", "", "unknown timeout"),
         ("error", "usable", "unknown timeout"),
         ("error", "proven", "unknown timeout"),
+        ("doubtful", "", "unknown timeout"),
+        ("doubtful", "usable", "unknown timeout"),
+        ("proven", "doubtful", "unknown timeout"),
         ("", "", "unknown nothing-asked"),
     ];
     for (recipient, domain, expected) in table {
-        let find = |name| outcomes().into_iter().find(|(n, _)| *n == name).map(|(_, o)| o);
         let asked = [(Level::Recipient, recipient), (Level::Domain, domain)];
-        let findings: Vec<_> = asked.into_iter().filter_map(|(l, n)| Some(finding(l, find(n)?))).collect();
-        let judgement = judge(&findings, &Policy::default(), NOW);
-        let verdict = match judgement.ruling {
-            Ruling::Use { .. } => "use",
-            Ruling::None { .. } => "none",
-            Ruling::Unknown { .. } => "unknown",
-        };
-        assert_eq!(format!("{verdict} {}", judgement.reason), expected, "{recipient} / {domain}");
+        let findings: Vec<_> = asked.into_iter().filter_map(|(level, name)| kind(level, name)).collect();
+        assert_eq!(said(&findings, &Policy::default()), expected, "{recipient} / {domain}");
     }
 }
 
-/// Parameters, data, time, and what is to be said.
-type Row<'a> = ([u8; 3], &'a [u8], UnixTime, Result<(), &'a str>);
+fn said(findings: &[Finding], policy: &Policy) -> String {
+    let judgement = judge(findings, policy);
+    let verdict = match judgement.ruling {
+        Ruling::Use { .. } => "use",
+        Ruling::None { .. } => "none",
+        Ruling::Unknown { .. } => "unknown",
+    };
+    format!("{verdict} {}", judgement.reason)
+}
 
 #[test]
-fn the_table_of_records() {
-    let alice = der("alice");
-    let certificate = Certificate::from_der(&alice).unwrap();
-    let table: [Row; 17] = [
-        ([3, 0, 0], &alice, NOW, Ok(())),
-        ([3, 0, 0], &alice, certificate.not_before(), Ok(())),
-        ([3, 0, 0], &alice, certificate.not_before() - 1, Err("not-yet-valid")),
-        ([3, 0, 0], &alice, certificate.not_after(), Ok(())),
-        ([3, 0, 0], &alice, certificate.not_after() + 1, Err("expired")),
-        ([0, 0, 0], &alice, NOW, Err("needs-pkix-ta")),
-        ([1, 0, 0], &alice, NOW, Err("needs-pkix-ee")),
-        ([2, 0, 0], &alice, NOW, Err("needs-dane-ta")),
-        ([4, 0, 0], &alice, NOW, Err("unknown-usage")),
-        ([3, 0, 1], &[0; 32], NOW, Err("hash-only")),
-        ([3, 0, 2], &[0; 64], NOW, Err("hash-only")),
-        ([3, 1, 1], &[0; 32], NOW, Err("hash-only")),
-        ([3, 1, 0], &[0; 91], NOW, Err("key-only")),
-        ([3, 0, 3], &[0; 32], NOW, Err("unknown-matching")),
-        ([3, 2, 0], &[0; 32], NOW, Err("unknown-selector")),
-        ([3, 0, 0], &alice[..alice.len() - 1], NOW, Err("malformed")),
-        ([3, 0, 0], b"", NOW, Err("malformed")),
+fn managed_beats_harvested() {
+    let table = [
+        (&["usable", "harvested"][..], "use recipient", "use recipient"),
+        (&["proven", "harvested"], "use harvested", "use harvested"),
+        (&["not served", "harvested"], "use harvested", "use harvested"),
+        (&["wildcard usable", "harvested"], "use wildcard", "use wildcard"),
+        (&["error", "harvested"], "unknown timeout", "use harvested"),
+        (&["doubtful", "harvested"], "unknown timeout", "unknown timeout"),
+        (&["unusable", "harvested"], "none own-record-unusable", "none own-record-unusable"),
+        (&["blocked", "harvested"], "none blocked", "none blocked"),
+        // A second managed source makes up for one that fails: its certificate is the recipient's own.
+        (&["error", "usable"], "use recipient", "use recipient"),
+        (&["unusable", "usable"], "use recipient", "use recipient"),
+        (&["proven", "error"], "unknown timeout", "unknown timeout"),
     ];
-    for (parameters, data, now, expected) in table {
-        let candidate = record(parameters, data);
-        assert_eq!(candidate.usable(now).map(|_| ()), expected, "{parameters:?} at {now}");
+    let mut despite = Policy::default();
+    despite.harvested_despite_failure = true;
+    for (names, strict, lenient) in table {
+        let findings: Vec<_> = names.iter().filter_map(|name| kind(Level::Recipient, name)).collect();
+        assert_eq!(said(&findings, &Policy::default()), strict, "{names:?}");
+        assert_eq!(said(&findings, &despite), lenient, "{names:?}");
     }
-    assert!(Candidate::from_rdata(&[3, 0]).is_none());
+}
+
+#[test]
+fn revoked_in_one_source_is_revoked_in_all() {
+    let revoked = Standing::Refused { code: "revoked", message: None };
+    let mut findings = vec![
+        kind(Level::Recipient, "usable").unwrap(),
+        Finding { standings: vec![revoked], ..kind(Level::Recipient, "usable").unwrap() },
+    ];
+    assert_eq!(said(&findings, &Policy::default()), "none own-record-unusable");
+    findings.pop();
+    assert_eq!(said(&findings, &Policy::default()), "use recipient");
 }
 
 proptest! {
     #[test]
     fn an_error_is_never_an_absence(
-        picks in proptest::collection::vec((any::<bool>(), 0_usize..8), 0..6),
+        picks in proptest::collection::vec((any::<bool>(), 0..KINDS.len()), 0..6),
         domain_certificate: bool,
         despite: bool,
-        late: bool,
+        harvested_despite_failure: bool,
     ) {
-        let outcomes = outcomes();
         let findings: Vec<_> = picks
             .iter()
-            .map(|(recipient, pick)| {
-                let level = if *recipient { Level::Recipient } else { Level::Domain };
-                finding(level, outcomes[*pick].1.clone())
+            .filter_map(|(recipient, pick)| {
+                kind(if *recipient { Level::Recipient } else { Level::Domain }, KINDS[*pick])
             })
             .collect();
         let mut policy = Policy::default();
         policy.domain_certificate = domain_certificate;
         policy.domain_certificate_despite_own_record = despite;
-        // Late: every certificate has expired.
-        let now = if late { NOW * 2 } else { NOW };
-        let failed = findings.iter().any(|f| matches!(f.outcome, Outcome::Error(_)));
-        let judgement = judge(&findings, &policy, now);
+        policy.harvested_despite_failure = harvested_despite_failure;
+        let failed = findings.iter().any(|f| f.failure().is_some());
+        let judgement = judge(&findings, &policy);
         match judgement.ruling {
             Ruling::None { proven } => {
                 prop_assert!(!failed && !findings.is_empty());
-                let unsigned = findings.iter().any(|f| matches!(f.outcome, Outcome::NotServed { .. }));
+                let unsigned = findings.iter().any(|f| matches!(f.answer.outcome, Outcome::NotServed { .. }));
                 prop_assert_eq!(proven, !unsigned);
             }
             Ruling::Unknown { .. } => prop_assert!(failed || findings.is_empty()),
             Ruling::Use { certificates, .. } => {
-                prop_assert!(!late && !certificates.is_empty());
-                prop_assert!(certificates.iter().all(|c| c.valid_at(now)));
+                prop_assert!(!certificates.is_empty());
+                prop_assert!(findings.iter().flat_map(|f| &f.standings).any(|s| *s == Standing::Usable));
                 prop_assert_eq!(judgement.examined.iter().filter(|e| e.chosen).count(), 1);
             }
         }
@@ -182,13 +216,19 @@ proptest! {
 
 /// A trace with one of everything.
 fn trace() -> Trace {
-    let findings = [
-        finding(Level::Recipient, found(true, vec![record([3, 0, 0], b"nothing"), record([3, 0, 1], &[7; 32])])),
-        finding(Level::Domain, found(false, vec![record([3, 0, 0], &der("domain")), record([2, 0, 0], &der("alice"))])),
+    let wildcard = [record([3, 0, 0], b"nothing", Match::Wildcard), record([3, 0, 1], &[7; 32], Match::Wildcard)];
+    let domain = [
+        record([3, 0, 0], &der("domain"), Match::Domain),
+        Candidate::from_der(&der("alice"), Claim::Bare, Match::Domain),
     ];
-    let mut judgement = judge(&findings, &Policy::default(), NOW);
     // The reader's words are not ours.
-    judgement.examined[0].complaint = Some("not a certificate".to_owned());
+    let malformed = Standing::Refused { code: "malformed", message: Some("not a certificate".to_owned()) };
+    let hash = Standing::Refused { code: "hash-only", message: None };
+    let findings = [
+        finding(Level::Recipient, Outcome::Found(wildcard.into()), vec![malformed, hash]),
+        finding(Level::Domain, Outcome::Found(domain.into()), vec![Standing::Usable, refused()]),
+    ];
+    let judgement = judge(&findings, &Policy::default());
     Trace {
         address: "alice@example.org".to_owned(),
         asked_at: NOW,
@@ -199,9 +239,9 @@ fn trace() -> Trace {
             .map(|f| Asked {
                 level: f.level,
                 cached: f.level == Level::Domain,
-                until: f.until,
-                outcome: f.outcome.code(),
-                question: Arc::clone(&f.question),
+                until: f.answer.until,
+                outcome: f.answer.outcome.code(),
+                question: Arc::clone(&f.answer.question),
             })
             .collect(),
         candidates: judgement.examined,

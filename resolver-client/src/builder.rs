@@ -1,0 +1,193 @@
+//! What a resolver is made of.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::anchor::TrustAnchors;
+use crate::cache::{Bounds, Cache};
+use crate::dns::Dns;
+use crate::error::Error;
+use crate::policy::Policy;
+use crate::resolver::{Clock, Inner, Listed, Resolver};
+use crate::source::Source;
+use crate::wire::Wire;
+
+/// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Addresses in the cache, unless the builder says otherwise.
+pub const DEFAULT_CACHE_ENTRIES: usize = 100_000;
+
+/// Octets in the cache, unless the builder says otherwise (128 MiB).
+pub const DEFAULT_CACHE_OCTETS: usize = 128 << 20;
+
+/// Part of the cache, in entries and in octets, that is for what sources say about domains: one in so many.
+const DOMAIN_SHARE: usize = 8;
+
+/// Where a system names its name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Port of DNS, for servers that the system's configuration names.
+const DNS_PORT: u16 = 53;
+
+/// What a [`Resolver`] is made of.
+#[derive(Clone)]
+#[must_use]
+pub struct Builder {
+    clock: Clock,
+    servers: Vec<SocketAddr>,
+    anchor_files: Vec<PathBuf>,
+    anchor_text: Vec<String>,
+    timeout: Duration,
+    bounds: Bounds,
+    policy: Policy,
+    tiers: Vec<Vec<Arc<dyn Source>>>,
+    harvested: Vec<Arc<dyn Source>>,
+}
+
+impl Builder {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Builder {
+            clock,
+            servers: Vec::new(),
+            anchor_files: Vec::new(),
+            anchor_text: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            bounds: Bounds { entries: DEFAULT_CACHE_ENTRIES, octets: DEFAULT_CACHE_OCTETS },
+            policy: Policy::default(),
+            tiers: Vec::new(),
+            harvested: Vec::new(),
+        }
+    }
+
+    /// Adds a name server: a recursive one that hands out DNSSEC records, or an authoritative one for everything under
+    /// the trust anchors. Servers are tried in the order given. Without any, those of `/etc/resolv.conf` are asked.
+    pub fn server(mut self, address: SocketAddr) -> Self {
+        self.servers.push(address);
+        self
+    }
+
+    /// Trusts the DNSKEY and DS records in a file, in master-file form. With any anchor given, the root zone's
+    /// built-in ones are not used.
+    pub fn trust_anchor_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.anchor_files.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// Trusts DNSKEY and DS records given as master-file text.
+    pub fn trust_anchor(mut self, text: impl Into<String>) -> Self {
+        self.anchor_text.push(text.into());
+        self
+    }
+
+    /// How long a look-up may take from the address to the verdict, keys, retries and fetched lists included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Bounds of the cache: addresses, and octets of what is kept for them. Zero addresses: no cache.
+    pub fn cache(mut self, entries: usize, octets: usize) -> Self {
+        self.bounds = Bounds { entries, octets };
+        self
+    }
+
+    /// What to accept beyond the recipient's own certificate, and which to take of several.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Adds a tier of the gateway's own sources, behind those that were added before: sources of one tier are asked at
+    /// once.
+    pub fn own_sources(mut self, tier: Vec<Arc<dyn Source>>) -> Self {
+        self.tiers.push(tier);
+        self
+    }
+
+    /// Adds a source of harvested certificates, which every other source beats.
+    pub fn harvested_source(mut self, source: Arc<dyn Source>) -> Self {
+        self.harvested.push(source);
+        self
+    }
+
+    /// The resolver. Sends nothing yet.
+    ///
+    /// # Errors
+    /// When an anchor cannot be read, or no name server is known.
+    pub fn build(self) -> Result<Resolver, Error> {
+        let mut anchors = Vec::new();
+        for path in &self.anchor_files {
+            anchors.push(TrustAnchors::from_file(path)?);
+        }
+        for text in &self.anchor_text {
+            anchors.push(TrustAnchors::parse(text, "trust anchor")?);
+        }
+        if anchors.is_empty() {
+            anchors.push(TrustAnchors::iana()?);
+        }
+        let servers = if self.servers.is_empty() { system_servers()? } else { self.servers };
+        let wire = Wire::new(&servers, self.timeout).map_err(|e| Error::Setup(e.to_string()))?;
+        let dns: Arc<dyn Source> = Arc::new(Dns::new(wire, anchors.into_iter().collect(), self.timeout));
+        let mut number = 0;
+        let mut listed = |source: Arc<dyn Source>| {
+            number += 1;
+            Listed { number, label: source.label().into(), source }
+        };
+        let managed = std::iter::once(vec![dns]).chain(self.tiers);
+        let managed = managed.map(|tier| tier.into_iter().map(&mut listed).collect()).collect();
+        let domains = Bounds {
+            entries: self.bounds.entries.div_ceil(DOMAIN_SHARE),
+            octets: self.bounds.octets.div_ceil(DOMAIN_SHARE),
+        };
+        Ok(Resolver::new(Inner {
+            managed,
+            harvested: self.harvested.into_iter().map(listed).collect(),
+            policy: self.policy,
+            clock: self.clock,
+            deadline: self.timeout,
+            verdicts: Cache::new(self.bounds),
+            domains: Cache::new(domains),
+        }))
+    }
+}
+
+fn system_servers() -> Result<Vec<SocketAddr>, Error> {
+    let text = std::fs::read_to_string(RESOLV_CONF)
+        .map_err(|source| Error::Unreadable { path: PathBuf::from(RESOLV_CONF), source })?;
+    let servers = servers_of(&text);
+    if servers.is_empty() {
+        return Err(Error::NoServer);
+    }
+    Ok(servers)
+}
+
+/// The `nameserver` lines of resolv.conf(5).
+fn servers_of(text: &str) -> Vec<SocketAddr> {
+    let fields = text.lines().map(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.next(), fields.next())
+    });
+    fields
+        .filter_map(|fields| match fields {
+            (Some("nameserver"), Some(address)) => address.parse::<IpAddr>().ok(),
+            _ => None,
+        })
+        .map(|address| SocketAddr::new(address, DNS_PORT))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_name_servers_are_read() {
+        let text =
+            "# a comment\nsearch example.org\nnameserver 192.0.2.1\n nameserver  2001:db8::1 \nnameserver nonsense\n";
+        let expected = ["192.0.2.1:53", "[2001:db8::1]:53"].map(|a| a.parse::<SocketAddr>().unwrap());
+        assert_eq!(servers_of(text), expected);
+    }
+}
