@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use certdir_certificate::Certificate;
 use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, UdpCertificates, Zones, answer};
+use certdir_resolver::Match;
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
@@ -252,8 +253,7 @@ pub fn ldap_message(data: &[u8]) {
 
 /// Record data that a resolver found.
 pub fn candidate(data: &[u8]) {
-    if let Some(candidate) = Candidate::from_rdata(data) {
-        let _ = candidate.usable(1_000_000_000);
-        let _ = candidate.next_change(1_000_000_000);
+    if let Some(candidate) = Candidate::from_smimea(data, Match::Recipient) {
+        let _ = candidate.readable();
     }
 }

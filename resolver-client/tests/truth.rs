@@ -205,7 +205,8 @@ async fn only_a_certificate_for_encryption_is_delivered() {
 
     let mut policy = Policy::default();
     policy.encrypt_to_all = true;
-    let verdict = ask(&builder.policy(policy).build().unwrap(), at).await;
+    let resolver = builder.policy(policy).build().unwrap();
+    let verdict = ask(&resolver, at).await;
     assert_uses(&verdict, &newer, "recipient");
     let Verdict::Use { certificates, .. } = &verdict else { unreachable!() };
     let names: Vec<_> = certificates.iter().map(|c| c.subject()).collect();
