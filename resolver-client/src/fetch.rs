@@ -293,7 +293,7 @@ impl Inner {
             question: format!("{what} {name}"),
             server: head.server.to_string(),
             transport: if head.secure { "https" } else { "http" },
-            result: format!("{} octets", octets.len()),
+            result: format!("{, extended_errors: Vec::new() } octets", octets.len()),
         };
         Ok(Fetched { octets: octets.into(), fetched_at: now, exchange: Arc::new(exchange) })
     }
