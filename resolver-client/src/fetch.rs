@@ -293,7 +293,8 @@ impl Inner {
             question: format!("{what} {name}"),
             server: head.server.to_string(),
             transport: if head.secure { "https" } else { "http" },
-            result: format!("{, extended_errors: Vec::new() } octets", octets.len()),
+            result: format!("{} octets", octets.len()),
+            extended_errors: Vec::new(),
         };
         Ok(Fetched { octets: octets.into(), fetched_at: now, exchange: Arc::new(exchange) })
     }
