@@ -30,6 +30,9 @@ pub enum Error {
     /// What TLS servers must prove cannot be read.
     #[error("the settings of TLS: {0}")]
     BadTls(String),
+    /// The settings of a source cannot be used.
+    #[error("the settings of a source: {0}")]
+    BadSource(String),
     /// The DNS library refused its settings.
     #[error("the DNS client cannot be set up: {0}")]
     Setup(String),
@@ -43,6 +46,7 @@ impl Error {
             Error::BadAnchor { .. } => "bad-trust-anchor",
             Error::NoServer => "no-server",
             Error::BadTls(_) => "bad-tls",
+            Error::BadSource(_) => "bad-source",
             Error::Setup(_) => "dns-setup",
         }
     }

@@ -195,10 +195,14 @@ impl Http {
             let to = reading.head.field(LOCATION).and_then(|to| call.url.join(to).ok());
             let refused = |why: &str| Failure::new("redirect", format!("{}: {why}", shown(&call.url)));
             let to = to.ok_or_else(|| refused("a redirect that leads nowhere"))?;
-            match (call.url.scheme(), to.scheme()) {
-                ("http", "http" | "https") | ("https", "https") => call.url = to,
-                _ => return Err(refused("a redirect from https to something else")),
+            if !matches!((call.url.scheme(), to.scheme()), ("http", "http" | "https") | ("https", "https")) {
+                return Err(refused("a redirect from https to something else"));
             }
+            // A token is for the one it was given to.
+            if to.origin() != call.url.origin() {
+                call.fields.clear();
+            }
+            call.url = to;
         }
         Err(Failure::new("redirect", format!("{}: more than {MAX_REDIRECTS} redirects", shown(&call.url))))
     }

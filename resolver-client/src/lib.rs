@@ -8,7 +8,9 @@
 //!
 //! The source for DNS ([`dns`]) has a validator that speaks to the servers through [`wire`], trusts what [`anchor`] reads,
 //! and has its signature times ([`signature`]), denials ([`denial`]) and "not signed" ([`delegation`]) checked again.
-//! HTTP is spoken by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server.
+//! The other sources are LDAP directories ([`ldap`]), HTTP stores ([`store`]) and a [`folder`]; [`srv`] is how domains
+//! announce servers, and [`fetch`] gets what certificates point at. HTTP is spoken by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server;
+//! [`ber`], [`bundle`] and [`multipart`] read what comes.
 //!
 //! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
 //! `docs/resolver.md`.
@@ -43,21 +45,28 @@
 
 mod anchor;
 mod appraise;
+mod ber;
 pub mod builder;
+pub mod bundle;
 mod cache;
 mod delegation;
 mod denial;
 mod dns;
 pub mod error;
 pub mod fetch;
+pub mod folder;
 mod http;
 pub mod judge;
+pub mod ldap;
+pub mod multipart;
 pub mod outcome;
 pub mod policy;
 pub mod reach;
 pub mod resolver;
 mod signature;
 pub mod source;
+pub mod srv;
+pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod verdict;
