@@ -15,6 +15,7 @@ pub(crate) mod tag {
     pub(crate) const BIT_STRING: u8 = 0x03;
     pub(crate) const OCTET_STRING: u8 = 0x04;
     pub(crate) const OID: u8 = 0x06;
+    pub(crate) const ENUMERATED: u8 = 0x0a;
     pub(crate) const UTF8_STRING: u8 = 0x0c;
     pub(crate) const NUMERIC_STRING: u8 = 0x12;
     pub(crate) const PRINTABLE_STRING: u8 = 0x13;
@@ -190,9 +191,36 @@ pub(crate) fn bit_string(value: &[u8]) -> Result<(u8, &[u8]), Problem> {
     }
 }
 
+/// One element with these contents, its length in the shortest form.
+pub(crate) fn write(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+    let length: usize = contents.iter().map(|part| part.len()).sum();
+    let mut out = Vec::with_capacity(length + 6);
+    out.push(tag);
+    match u8::try_from(length) {
+        Ok(short @ 0..0x80) => out.push(short),
+        _ => {
+            let octets = length.to_be_bytes();
+            let octets = octets.get(length.leading_zeros() as usize / 8..).unwrap_or_default();
+            out.push(0x80 | u8::try_from(octets.len()).unwrap_or_default());
+            out.extend_from_slice(octets);
+        }
+    }
+    contents.iter().for_each(|part| out.extend_from_slice(part));
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536] {
+            let contents = vec![7; length];
+            let written = write(tag::OCTET_STRING, &[&contents, &[]]);
+            assert_eq!(only(&written, tag::OCTET_STRING).unwrap().value, contents);
+        }
+    }
 
     #[test]
     fn lengths_are_definite_and_minimal() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::der::{Element, Problem, tag};
+use crate::der::{self, Element, Problem, tag};
 use crate::oid;
 
 /// commonName, X.520.
@@ -66,6 +66,51 @@ impl<'a> DistinguishedName<'a> {
         }
         text
     }
+}
+
+/// A name in a form that is equal for names that RFC 5280 section 7.1 calls equal: strings of any kind by their text,
+/// without case, with white space at the ends removed and within made one blank; every other value by its octets. Made
+/// of one part for each relative name, so that a name below another begins with it.
+pub(crate) fn canonical(name: &DistinguishedName<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    for relative_name in name.attributes.chunk_by(|_, next| next.joined) {
+        canonical_relative(relative_name, &mut out);
+    }
+    out
+}
+
+/// The same from DER: a `Name`.
+pub(crate) fn canonical_name(element: &Element<'_>) -> Result<Vec<u8>, Problem> {
+    DistinguishedName::read(element).map(|name| canonical(&name))
+}
+
+/// One `RelativeDistinguishedName` (its contents) below a canonical name.
+pub(crate) fn canonical_below(above: &[u8], relative_name: &[u8]) -> Result<Vec<u8>, Problem> {
+    let set = der::write(tag::SET, &[relative_name]);
+    let name = der::write(tag::SEQUENCE, &[&set]);
+    let name = canonical_name(&der::only(&name, tag::SEQUENCE)?)?;
+    Ok([above, &name].concat())
+}
+
+fn canonical_relative(attributes: &[Attribute<'_>], out: &mut Vec<u8>) {
+    let mut parts: Vec<Vec<u8>> = attributes
+        .iter()
+        .map(|attribute| {
+            let text = attribute.text().map(|text| text.to_lowercase());
+            let words: Option<Vec<&str>> = text.as_ref().map(|text| text.split_whitespace().collect());
+            match words {
+                Some(words) => {
+                    let text = words.join(" ");
+                    der::write(tag::SEQUENCE, &[&der::write(tag::OID, &[attribute.oid]), text.as_bytes()])
+                }
+                None => der::write(tag::SET, &[&der::write(tag::OID, &[attribute.oid]), attribute.value.raw]),
+            }
+        })
+        .collect();
+    // A SET has no order of its own, and that of DER is one of the encodings.
+    parts.sort_unstable();
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    out.extend_from_slice(&der::write(tag::SET, &parts));
 }
 
 impl<'a> Attribute<'a> {
@@ -165,7 +210,6 @@ fn short_name(oid: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::der;
 
     fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
         let mut tlv = vec![tag, u8::try_from(value.len()).unwrap()];

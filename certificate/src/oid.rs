@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use crate::der::{self, tag};
+
 /// What a public key of some algorithm can do at all, whatever the certificate allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ability {
@@ -24,6 +26,15 @@ pub(crate) struct Algorithm {
 /// The known algorithm with this identifier.
 pub(crate) fn algorithm(oid: &[u8]) -> Option<&'static Algorithm> {
     ALGORITHMS.iter().find(|algorithm| algorithm.oid == oid)
+}
+
+/// What the key in a `SubjectPublicKeyInfo` can do; [`Ability::Both`] where that cannot be read.
+pub(crate) fn ability_of_key(spki: &[u8]) -> Ability {
+    let read = || {
+        let algorithm = der::only(spki, tag::SEQUENCE)?.open().expect(tag::SEQUENCE)?;
+        algorithm.open().expect(tag::OID)
+    };
+    read().ok().and_then(|oid| algorithm(oid.value)).map_or(Ability::Both, |known| known.ability)
 }
 
 /// Dotted text (`1.2.840.113549.1.1.1`). An identifier that is malformed or has an arc above 128 bits is carried as its

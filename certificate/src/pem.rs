@@ -106,6 +106,24 @@ pub(crate) fn describe(input: &[u8]) -> &'static str {
     }
 }
 
+/// The contents of the first block with this label.
+pub(crate) fn one_block(input: &[u8], wanted: &str) -> Result<Vec<u8>, Error> {
+    let mut lines = PemBlocks { rest: input, line: 0, other: None };
+    let mut base64 = None;
+    while let Some(line) = lines.next_line() {
+        match &mut base64 {
+            None if label(line, BEGIN) == Some(wanted.as_bytes()) => base64 = Some((lines.line, Vec::new())),
+            None => {}
+            Some((begin, text)) if label(line, END) == Some(wanted.as_bytes()) => {
+                let problem = "the block that begins here is not base64: fetch the file again";
+                return BASE64.decode(text).map_err(|_| Error::BadPem { line: *begin, problem });
+            }
+            Some((_, text)) => text.extend(line.iter().filter(|octet| !octet.is_ascii_whitespace())),
+        }
+    }
+    Err(Error::BadPem { line: lines.line, problem: "there is no whole block of the kind that is wanted" })
+}
+
 impl Iterator for PemBlocks<'_> {
     type Item = Result<PemBlock, Error>;
 

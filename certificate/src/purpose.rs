@@ -32,6 +32,7 @@ impl KeyUsage {
     const NON_REPUDIATION: u8 = 0x40;
     const KEY_ENCIPHERMENT: u8 = 0x20;
     const KEY_AGREEMENT: u8 = 0x08;
+    const CRL_SIGN: u8 = 0x02;
 
     /// A `KeyUsage` without a single bit allows nothing, as it says. Zero bits at the end, which DER forbids, are common
     /// and change nothing.
@@ -46,14 +47,22 @@ impl KeyUsage {
         }
     }
 
-    fn allows_encryption(self) -> bool {
+    pub(crate) fn allows_encryption(self) -> bool {
         self.0 & (KeyUsage::KEY_ENCIPHERMENT | KeyUsage::KEY_AGREEMENT) != 0
     }
 
-    fn allows_signing(self) -> bool {
+    pub(crate) fn allows_signing_crls(self) -> bool {
+        self.0 & KeyUsage::CRL_SIGN != 0
+    }
+
+    pub(crate) fn allows_signing(self) -> bool {
         self.0 & (KeyUsage::DIGITAL_SIGNATURE | KeyUsage::NON_REPUDIATION) != 0
     }
 }
+
+/// The identifiers of the extensions.
+pub(crate) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
+pub(crate) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
 
 /// id-kp-emailProtection (RFC 5280 section 4.2.1.12).
 const EMAIL_PROTECTION: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x04];

@@ -11,6 +11,7 @@
 mod facts;
 mod forms;
 mod hostile;
+mod pkits;
 mod second_opinion;
 
 use certdir_certificate::{Certificate, Error};

@@ -1,0 +1,281 @@
+//! Whether a certificate is revoked: CRLs by RFC 5280 section 6.3, OCSP by RFC 6960 section 3.2.
+
+use serde::Serialize;
+
+use crate::anchors::{Anchors, Member, Pool};
+use crate::certificate::Certificate;
+use crate::crl::{Crl, Reason};
+use crate::der::{self, tag};
+use crate::evidence::Evidence;
+use crate::ocsp::{self, OcspResponse, Responder, Status};
+use crate::parts::{Extensions, Parts};
+use crate::pointers::{GeneralName, Point, Reasons, distribution_points, information_access};
+use crate::purpose;
+use crate::refusal::{Want, add_wants};
+use crate::requirements::Requirements;
+use crate::search::{Issuer, Search};
+use crate::signature::Memory;
+use crate::time::UnixTime;
+
+/// How far the clock of somebody who signs CRLs and OCSP responses may be ahead, in seconds.
+const SKEW: UnixTime = 300;
+/// How long an OCSP response without nextUpdate is used, in seconds.
+const OCSP_LIFE: UnixTime = 86_400;
+/// Most lists that are tried for one distribution point.
+const MAX_TRIED: usize = 64;
+/// Most URIs of one kind that are handed on for one certificate.
+const MAX_URIS: usize = 8;
+
+/// What is known of a certificate's revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It was not revoked when a CRL or OCSP response was made that still holds.
+    Good {
+        /// Until when that holds.
+        until: UnixTime,
+    },
+    /// It is revoked.
+    Revoked {
+        /// Since when, as its authority says.
+        since: UnixTime,
+        /// Why.
+        reason: Reason,
+    },
+    /// Nothing at hand says it.
+    Unknown {
+        /// What could be fetched.
+        wants: Vec<Want>,
+    },
+}
+
+/// Whether `leaf` is revoked as far as its `issuer` says so, without asking whether the issuer is trusted: for a
+/// certificate that DNSSEC vouches for (usage 3 of RFC 6698), whose issuer was fetched from where the certificate says. The
+/// issuer's name and key must fit the certificate's signature; CRLs and OCSP responses must be signed by that key (or
+/// OCSP by a responder that the issuer named).
+///
+/// A certificate that was not signed by `issuer`, or signed by itself, is [`Standing::Unknown`] without wants.
+pub fn revocation_of(
+    leaf: &Certificate,
+    issuer: &Certificate,
+    evidence: &Evidence,
+    now: UnixTime,
+    memory: &Memory,
+) -> Standing {
+    let unknown = Standing::Unknown { wants: Vec::new() };
+    let (Ok(leaf), Ok(issuer)) = (Member::new(leaf), Member::new(issuer)) else {
+        return unknown;
+    };
+    let (anchors, pool, requirements) = (Anchors::new(), Pool::new(), Requirements::at(now));
+    let search = Search::new(&anchors, &pool, evidence, &requirements, memory);
+    let Some(issuer) = Issuer::member(&issuer) else {
+        return unknown;
+    };
+    if leaf.key == *issuer.key || leaf.issuer != issuer.name || search.verify_certificate(&leaf, &issuer).is_err() {
+        return unknown;
+    }
+    standing(&search, &leaf, &issuer, 0)
+}
+
+/// What could be fetched to learn who issued a certificate: caIssuers (RFC 5280 section 4.2.2.1).
+pub fn issuer_wants(certificate: &Certificate) -> Vec<Want> {
+    let Ok(parts) = Parts::of(certificate) else {
+        return Vec::new();
+    };
+    let uris = information_access(&parts).issuers;
+    uris.into_iter().take(MAX_URIS).map(|uri| Want::Issuer { uri }).collect()
+}
+
+/// OCSP and CRLs are both looked at: if either says that it is revoked, it is.
+pub(crate) fn standing(search: &Search<'_>, subject: &Member, issuer: &Issuer<'_>, depth: u32) -> Standing {
+    let Ok(parts) = subject.parts() else {
+        return Standing::Unknown { wants: Vec::new() };
+    };
+    let by_ocsp = by_ocsp(search, subject, &parts, issuer, depth);
+    if let Some(revoked @ Standing::Revoked { .. }) = by_ocsp {
+        return revoked;
+    }
+    match (by_ocsp, by_crl(search, subject, &parts, issuer, depth)) {
+        (_, Some(revoked @ Standing::Revoked { .. })) => revoked,
+        (Some(Standing::Good { until: one }), Some(Standing::Good { until: other })) => {
+            Standing::Good { until: one.max(other) }
+        }
+        (Some(good), _) | (None, Some(good)) => good,
+        (None, None) => Standing::Unknown { wants: wants(&parts, subject, issuer) },
+    }
+}
+
+fn wants(parts: &Parts<'_>, subject: &Member, issuer: &Issuer<'_>) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let responders = information_access(parts).ocsp.into_iter().take(MAX_URIS);
+    if let Some(request) = ocsp::request(parts, subject.certificate.issuer_der(), issuer.spki) {
+        add_wants(&mut wants, responders.map(|uri| Want::Ocsp { uri, request: request.clone() }));
+    }
+    let points = distribution_points(parts).unwrap_or_default();
+    let lists = points.iter().map(|point| point.uris().into_iter().take(MAX_URIS).collect::<Vec<_>>());
+    add_wants(&mut wants, lists.filter(|uris| !uris.is_empty()).take(MAX_URIS).map(|uris| Want::Crl { uris }));
+    wants
+}
+
+/// RFC 5280 section 6.3.3. `None` if it cannot be determined.
+fn by_crl(
+    search: &Search<'_>,
+    subject: &Member,
+    parts: &Parts<'_>,
+    issuer: &Issuer<'_>,
+    depth: u32,
+) -> Option<Standing> {
+    let now = search.requirements.now;
+    let mut points = distribution_points(parts).ok()?;
+    points.push(Point::implied());
+    let mut covered = Reasons::NONE;
+    let mut until = UnixTime::MAX;
+    for point in &points {
+        let issuers: Vec<&[u8]> = match &point.issuers {
+            Some(names) => names.iter().filter_map(GeneralName::as_directory).collect(),
+            None => vec![issuer.name],
+        };
+        for crl in issuers.iter().flat_map(|name| search.evidence.crls(name)).take(MAX_TRIED) {
+            let Some(next_update) = crl.next_update().filter(|next| *next >= now) else {
+                continue;
+            };
+            let reasons = crl.scope.reasons.and(point.reasons);
+            if crl.this_update() > now.saturating_add(SKEW)
+                || !covers(crl, point, &issuers, issuer.name, subject.certificate.is_ca())
+                || reasons.within(covered)
+                || !search.crl_is_signed(crl, issuer, depth)
+            {
+                continue;
+            }
+            if let Some(listed) = crl.find(issuer.name, parts.serial) {
+                return Some(Standing::Revoked { since: listed.since, reason: listed.reason });
+            }
+            if crl.partly_understood {
+                continue;
+            }
+            covered = covered.or(reasons);
+            until = until.min(next_update);
+            if Reasons::ALL.within(covered) {
+                return Some(Standing::Good { until });
+            }
+        }
+    }
+    None
+}
+
+/// Whether a list is one that this distribution point means (RFC 5280 section 6.3.3 (b)).
+fn covers(crl: &Crl, point: &Point, issuers: &[&[u8]], issuer: &[u8], authority: bool) -> bool {
+    let scope = &crl.scope;
+    if scope.delta || scope.attributes_only {
+        return false;
+    }
+    if scope.users_only && authority || scope.authorities_only && !authority {
+        return false;
+    }
+    // (1): a point that names a CRL issuer means an indirect list; any other is by the certificate's issuer.
+    if point.issuers.is_some() != scope.indirect && point.issuers.is_some() {
+        return false;
+    }
+    // (2)(i): the names of the list's distribution point and of the certificate's must meet.
+    let Some(name) = &scope.name else {
+        return true;
+    };
+    let of_list = name.full(&[&crl.issuer]);
+    let of_point = match (&point.name, &point.issuers) {
+        (Some(name), _) => name.full(issuers),
+        (None, Some(issuers)) => issuers.clone(),
+        (None, None) => vec![GeneralName::directory(issuer.to_vec())],
+    };
+    of_list.iter().any(|name| of_point.contains(name))
+}
+
+/// `None` if no response says anything.
+fn by_ocsp(
+    search: &Search<'_>,
+    subject: &Member,
+    parts: &Parts<'_>,
+    issuer: &Issuer<'_>,
+    depth: u32,
+) -> Option<Standing> {
+    let now = search.requirements.now;
+    for (response, single) in search.evidence.answers(parts.serial).into_iter().take(MAX_TRIED) {
+        let until = single.next_update.unwrap_or(single.this_update.saturating_add(OCSP_LIFE));
+        if single.unknown_extension
+            || until < now
+            || single.this_update > now.saturating_add(SKEW)
+            || !single.is_about(parts.serial, subject.certificate.issuer_der(), issuer.spki)
+            || !is_signed(search, response, issuer, depth)
+        {
+            continue;
+        }
+        match single.status {
+            Status::Good => return Some(Standing::Good { until }),
+            Status::Revoked { since, reason } => return Some(Standing::Revoked { since, reason }),
+            Status::Unknown => {}
+        }
+    }
+    None
+}
+
+/// RFC 6960 section 4.2.2.2: the issuer signs itself, or it has issued the responder's certificate for this purpose.
+fn is_signed(search: &Search<'_>, response: &OcspResponse, issuer: &Issuer<'_>, depth: u32) -> bool {
+    let signed = |spki: &[u8], key: &[u8; 32]| {
+        let (algorithm, tbs, signature) = (response.algorithm(), response.tbs(), response.signature());
+        search.verify(response.sha256(), spki, key, algorithm, tbs, signature).is_ok()
+    };
+    let is_responder = |name: &[u8], spki: &[u8]| match &response.responder {
+        Responder::Name(responder) => responder == name,
+        Responder::Key(id) => ocsp::key_id(spki).is_some_and(|key| key == *id),
+    };
+    if is_responder(issuer.name, issuer.spki) && signed(issuer.spki, issuer.key) {
+        return true;
+    }
+    response.certificates.iter().filter_map(|certificate| Member::new(certificate).ok()).any(|member| {
+        member.parts().is_ok_and(|parts| {
+            is_responder(&member.subject, parts.key)
+                && member.issuer == issuer.name
+                && member.certificate.valid_at(search.requirements.now)
+                && may_respond(&parts)
+                && search.verify_certificate(&member, issuer).is_ok()
+                && signed(parts.key, &member.key)
+                && is_trusted_responder(search, &member, &parts, issuer, depth)
+        })
+    })
+}
+
+/// Extended key usage OCSPSigning, in so many words; key usage digitalSignature; nothing critical that is not known.
+fn may_respond(parts: &Parts<'_>) -> bool {
+    const OCSP_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x09];
+    let purposes = parts.extension(purpose::EXTENDED_KEY_USAGE).and_then(|e| der::only(e, tag::SEQUENCE).ok());
+    let signs = purposes.is_some_and(|list| {
+        let mut list = list.open();
+        std::iter::from_fn(|| list.expect(tag::OID).ok()).any(|purpose| purpose.value == OCSP_SIGNING)
+    });
+    let usage = parts.extension(purpose::KEY_USAGE).map(purpose::KeyUsage::read);
+    let usage = usage.is_none_or(|usage| usage.is_ok_and(|usage| usage.allows_signing()));
+    signs && usage && parts.critical_are_known(&[15, 17, 19, 31, 32, 37])
+}
+
+/// A responder whose certificate says id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1) is trusted for its lifetime; any
+/// other must be good by a CRL.
+fn is_trusted_responder(
+    search: &Search<'_>,
+    member: &Member,
+    parts: &Parts<'_>,
+    issuer: &Issuer<'_>,
+    depth: u32,
+) -> bool {
+    const NO_CHECK: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x05];
+    parts.extension(NO_CHECK).is_some()
+        || matches!(by_crl(search, member, parts, issuer, depth), Some(Standing::Good { .. }))
+}
+
+impl Parts<'_> {
+    /// Whether every critical extension is one of `2.5.29.<arc>`.
+    fn critical_are_known(&self, arcs: &[u8]) -> bool {
+        let known = |oid: &[u8]| matches!(oid, [0x55, 0x1d, arc] if arcs.contains(arc));
+        self.extension_list().is_none_or(|list| {
+            Extensions(list).all(|read| read.is_ok_and(|extension| !extension.critical || known(extension.oid)))
+        })
+    }
+}
