@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use certdir_directory::{Address, Authority, Follower, HistoryRow, ListFilter, Publication, Shown};
+use certdir_directory::{Address, Authority, Follower, HistoryRow, INCEPTION_SKEW, ListFilter, Publication, Shown};
 use certdir_zones::{Validity, write_trust_anchors, write_zone};
 use serde_json::json;
 
@@ -19,8 +19,6 @@ const PAGE: u32 = 1_000;
 const FOLLOW: Duration = Duration::from_millis(200);
 /// How long the signatures that only an export has are valid: the NSEC3 chain. As long as the stored ones at most.
 const EXPORT_VALIDITY: i64 = certdir_directory::SIGNATURE_LIFETIME;
-/// Inception of these lies an hour back, for clocks that are behind.
-const EXPORT_SKEW: i64 = 3_600;
 
 /// What each view serves for an address.
 pub(crate) async fn show(everywhere: &Everywhere, address: &Address) -> Result<Exit, Error> {
@@ -208,7 +206,8 @@ pub(crate) async fn zone(everywhere: &Everywhere, command: ZoneCommand) -> Resul
         write_trust_anchors(&hosted.apex, zone.key(), &mut text)?;
     } else {
         let second = |at: i64| u32::try_from(at.rem_euclid(1 << 32)).unwrap_or(0);
-        let validity = Validity { inception: second(now() - EXPORT_SKEW), expiration: second(now() + EXPORT_VALIDITY) };
+        let validity =
+            Validity { inception: second(now() - INCEPTION_SKEW), expiration: second(now() + EXPORT_VALIDITY) };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if !output.json {
             write_zone(zone, validity, &mut out)?;

@@ -105,7 +105,7 @@ pub(crate) fn contents(
         let elsewhere = blocks.cuts.iter().chain(children.iter().map(|child| &child.apex));
         let delegated = elsewhere.clone().any(|cut| host.is_at_or_below(cut));
         // RFC 2782: the target has address records, and is no alias.
-        if host.is_at_or_below(&apex) && !delegated && !fragment.has_address(&host) {
+        if host.is_at_or_below(&apex) && !delegated && !fragment.has_address(host) {
             return Err(Error::Setting(format!(
                 "the {what} {host} lies in the zone {apex} itself: give its address (A or AAAA) with the zone's records, or \
                  another {flag}"

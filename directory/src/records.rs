@@ -18,7 +18,7 @@ use crate::rows::SignedRecord;
 /// Signatures are valid for three days, so that a withdrawn certificate cannot be replayed for weeks.
 pub const SIGNATURE_LIFETIME: i64 = 3 * 86_400;
 /// Inception lies one hour back, for clients whose clocks are behind.
-pub(crate) const INCEPTION_SKEW: i64 = 3_600;
+pub const INCEPTION_SKEW: i64 = 3_600;
 /// TTL of SOA, NS and DNSKEY, and of other records that the directory makes for a zone.
 pub(crate) const APEX_TTL: u32 = 3_600;
 /// SOA timers for secondaries. One that is cut off stops answering before the signatures it has can end: they are renewed at

@@ -6,17 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use certdir_certificate::UnixTime;
+use certdir_directory::{INCEPTION_SKEW, SIGNATURE_LIFETIME};
 use certdir_zones::denial::Denial;
 use certdir_zones::{Error, SignedRrset, Zone, ZoneKey};
 
 use crate::rate::network;
 
-/// How long a signature made here is valid, in seconds: 3 days.
-const VALIDITY: i64 = 3 * 86_400;
 /// How long a proof is given out, in seconds: until half of its validity, so that caches get enough of the rest.
-const KEEP: i64 = VALIDITY / 2;
-/// Seconds by which a signature begins in the past, for resolvers whose clock is behind.
-const SKEW: i64 = 3_600;
+const KEEP: i64 = SIGNATURE_LIFETIME / 2;
 /// The fewest proofs in one of the two generations.
 const SMALLEST_GENERATION: usize = 64;
 
@@ -110,7 +107,7 @@ impl Kept {
     fn serves(&self, zone: &Zone, now: UnixTime) -> bool {
         Arc::ptr_eq(&self.key, zone.key())
             && self.proof.signed.rrset.ttl == zone.denial_ttl()
-            && (self.signed_at - SKEW..self.signed_at + KEEP).contains(&now)
+            && (self.signed_at - INCEPTION_SKEW..self.signed_at + KEEP).contains(&now)
     }
 }
 
@@ -175,7 +172,13 @@ impl fmt::Debug for Denials {
 fn sign(zone: &Zone, denial: &Denial, now: UnixTime) -> Result<Kept, Error> {
     let (owner, rrset) = denial.record(zone)?;
     // RFC 4034 section 3.1.5: seconds modulo 2^32.
-    let signed = zone.key().sign(zone.apex(), &owner, &rrset, (now - SKEW) as u32, (now + VALIDITY) as u32)?;
+    let signed = zone.key().sign(
+        zone.apex(),
+        &owner,
+        &rrset,
+        (now - INCEPTION_SKEW) as u32,
+        (now + SIGNATURE_LIFETIME) as u32,
+    )?;
     let label = owner.labels().next().unwrap_or_default().into();
     Ok(Kept { proof: Proof { label, signed }, key: zone.key().clone(), signed_at: now })
 }
