@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use certdir_directory::{Authority, CertData, Denial, DomainStatus, Hosting, Settings, Store, TokenRow};
+use certdir_directory::{Authority, CertData, Denial, DomainStatus, Fragment, Hosting, Settings, Store, TokenRow};
 use serde_json::json;
 
 use crate::arguments::{CertDataChoice, DenialChoice, DomainCommand, Everywhere, HostingChoice, TokenCommand};
@@ -160,28 +160,16 @@ fn denial_of(choice: DenialChoice) -> Denial {
     }
 }
 
-/// A master file with records: one without any comes from a producer that failed, and would take everything away.
+/// A master file with records, or standard input.
 fn records_of(path: &Path) -> Result<String, Error> {
-    let text = text_of(path)?;
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(';')) {
-        return Err(Error::Usage(format!(
-            "{} has no record, and nothing was changed; to take all records away: certdir domain records DOMAIN --none",
-            path.display()
-        )));
-    }
-    Ok(text)
-}
-
-/// A text file, or standard input.
-fn text_of(path: &Path) -> Result<String, Error> {
-    let mut text = String::new();
-    let read = |from: &mut dyn Read, text: &mut String| from.take(MAX_FILE).read_to_string(text);
+    let mut octets = Vec::new();
+    let read = |from: &mut dyn Read, octets: &mut Vec<u8>| from.take(MAX_FILE).read_to_end(octets);
     let result = match path.to_str() {
-        Some("-") => read(&mut std::io::stdin().lock(), &mut text),
-        _ => std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut text)),
+        Some("-") => read(&mut std::io::stdin().lock(), &mut octets),
+        _ => std::fs::File::open(path).and_then(|mut file| read(&mut file, &mut octets)),
     };
     result.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
-    Ok(text)
+    Ok(Fragment::text(octets)?)
 }
 
 fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {

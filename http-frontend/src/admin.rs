@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use certdir_certificate::{Certificate, Error, pem_blocks};
 use certdir_directory::{
-    Authority, DomainName, DomainStatus, Item, PublishOptions, Report, Role, Settings, Submission, UnixTime,
+    Authority, DomainName, DomainStatus, Fragment, Item, PublishOptions, Report, Role, Settings, Submission, UnixTime,
     WithdrawTarget,
 };
 use serde::Deserialize;
@@ -187,10 +187,8 @@ pub(crate) async fn change_domain(
     let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let changes: serde_json::Map<String, serde_json::Value> = read_json(&headers, body, MAX_JSON).await?;
     let domain = parse_domain(&segment?.0)?;
-    let place = place(&site).await?;
     let store = site.store.clone();
-    let work = async move { store.change_domain(&domain, &changes, &authority, now).await };
-    zone_answer(&site, finish(place, work).await?).await
+    change_zone(&site, async move { store.change_domain(&domain, &changes, &authority, now).await }).await
 }
 
 /// `DELETE /v1/domains/{domain}`
@@ -247,18 +245,9 @@ pub(crate) async fn set_records(
         }
     };
     let octets = body::read(&headers, body, MAX_RECORDS, "the records of a domain have to fit").await?;
-    let text = String::from_utf8(octets).map_err(|_| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-records", "the records are not text in US-ASCII")
-    })?;
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(';')) {
-        // A producer that failed must not take everything away.
-        let detail = "the text has no record, and nothing was changed; DELETE takes all records away";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-records", detail));
-    }
-    let place = place(&site).await?;
+    let text = Fragment::text(octets).map_err(certdir_directory::Error::Records)?;
     let store = site.store.clone();
-    let work = async move { store.set_records(&domain, &text, &authority, now).await };
-    zone_answer(&site, finish(place, work).await?).await
+    change_zone(&site, async move { store.set_records(&domain, &text, &authority, now).await }).await
 }
 
 /// `DELETE /v1/domains/{domain}/records`: all of them.
@@ -272,14 +261,16 @@ pub(crate) async fn remove_records(
     let now = site.now();
     let authority = authenticated_change(&site, peer, &headers, query, now).await?;
     let domain = parse_domain(&segment?.0)?;
-    let place = place(&site).await?;
     let store = site.store.clone();
-    let work = async move { store.set_records(&domain, "", &authority, now).await };
-    zone_answer(&site, finish(place, work).await?).await
+    change_zone(&site, async move { store.set_records(&domain, "", &authority, now).await }).await
 }
 
-/// A domain as it is now, when this process shows its zone so.
-async fn zone_answer(site: &Site, status: DomainStatus) -> Result<Response, Problem> {
+/// Changes a domain, and answers with it as it is now when this process shows its zone so.
+async fn change_zone(
+    site: &Site,
+    change: impl Future<Output = Result<DomainStatus, certdir_directory::Error>> + Send + 'static,
+) -> Result<Response, Problem> {
+    let status = finish(place(site).await?, change).await?;
     let shown = || {
         let published = site.reader.published().ok()?;
         let hosted = published.domains().find(|hosted| hosted.name.as_str() == status.name)?;

@@ -100,6 +100,31 @@ struct Line {
 }
 
 impl Fragment {
+    /// The octets that somebody sent to replace all records, as text for [`Fragment::parse`]. Errors: [`Error::Fragment`] with
+    /// the line that is not UTF-8, or when there is no record at all: that comes from a producer that failed, and would take
+    /// everything away.
+    pub fn text(octets: Vec<u8>) -> Result<String, Error> {
+        let fault = |line, reason: &str| Err(Error::Fragment(vec![Fault { line, reason: reason.into() }]));
+        let lines = |octets: &[u8]| 1 + octets.iter().filter(|octet| **octet == b'\n').count();
+        let text = match String::from_utf8(octets) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = lines(error.as_bytes().get(..good).unwrap_or_default());
+                return fault(line, "the text is not UTF-8: write names in A-labels (xn--), other octets as \\DDD");
+            }
+        };
+        if text.starts_with('\u{FEFF}') {
+            return fault(1, "the text begins with a byte order mark: save it without one");
+        }
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with(';')) {
+            let reason = "the text has no record, and nothing was changed; to take all records away: certdir domain records \
+                          DOMAIN --none, or DELETE over HTTP";
+            return fault(lines(text.as_bytes()), reason);
+        }
+        Ok(text)
+    }
+
     /// Reads a text; relative names continue with `apex` until `$ORIGIN` says otherwise. Errors: [`Error::Fragment`] with every
     /// fault.
     pub fn parse(text: &str, apex: &Name) -> Result<Fragment, Error> {
@@ -111,6 +136,7 @@ impl Fragment {
         }
         faults.sort_by_key(|fault| fault.line);
         faults.truncate(MAX_FAULTS);
+        faults.iter_mut().for_each(Fault::shorten);
         Err(Error::Fragment(faults))
     }
 
@@ -137,6 +163,19 @@ impl Fragment {
             }
         }
         text
+    }
+}
+
+impl Fault {
+    /// A word of the text that stands in a reason may be of any length: what is in the middle is left out.
+    fn shorten(&mut self) {
+        const MOST: usize = 300;
+        let length = self.reason.chars().count();
+        if length > MOST {
+            let [head, tail] = [0..MOST / 2, length - MOST / 2..length]
+                .map(|part| self.reason.chars().skip(part.start).take(part.len()).collect::<String>());
+            self.reason = format!("{head} … {tail}");
+        }
     }
 }
 
@@ -255,7 +294,7 @@ impl Context {
 /// Seconds: a number, or numbers with the units w, d, h, m, s, as name servers have long read them.
 fn duration(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is not a TTL: give seconds, or units such as 1h30m");
-    let (mut total, mut number) = (0u64, None);
+    let (mut total, mut number) = (0_u64, None);
     let mut units = false;
     for c in text.bytes() {
         if c.is_ascii_digit() {
@@ -272,7 +311,7 @@ fn duration(text: &str) -> Result<u32, String> {
             b's' => 1,
             _ => return Err(wrong()),
         };
-        total += number.take().ok_or_else(wrong)? * seconds;
+        total = total.saturating_add(number.take().ok_or_else(wrong)? * seconds);
         units = true;
     }
     match number {
@@ -622,6 +661,36 @@ ns.sub.example.org. 5400 IN A 192.0.2.2
             assert_eq!(found[0].0, line, "{text:?}: {found:?}");
             assert!(found[0].1.contains(word), "{text:?}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_fault_does_not_repeat_a_long_text() {
+        for (text, word) in [
+            ("a.".repeat(500_000) + " A 192.0.2.1", "\"a.a."),
+            ("a ".to_owned() + &"4294967295w".repeat(100_000) + " A 192.0.2.1", "is not"),
+            ("a ".to_owned() + &"X".repeat(100_000) + " x", "is not a record type"),
+            ("a A 192.0.2.1 ".to_owned() + &"é".repeat(100_000), ""),
+            ("a MX ".to_owned() + &"9".repeat(100_000) + " @", "is not"),
+        ] {
+            let found = faults(&text);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].1.len() < 700 && found[0].1.contains(word), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_line() {
+        for (octets, line, word) in [
+            (&b"a A 192.0.2.1\nb TXT \"\xfc\"\n"[..], 2, "UTF-8"),
+            (b"\xff\xfea\0 \0A\0", 1, "UTF-8"),
+            (b"\xef\xbb\xbfa A 192.0.2.1\n", 1, "byte order mark"),
+            (b"", 1, "no record"),
+            (b"\n ; nothing\n", 3, "no record"),
+        ] {
+            let Err(Error::Fragment(found)) = Fragment::text(octets.to_vec()) else { panic!("{octets:?}") };
+            assert!(found.len() == 1 && found[0].line == line && found[0].reason.contains(word), "{found:?}");
+        }
+        assert_eq!(Fragment::text(b";\na A 192.0.2.1".to_vec()).unwrap(), ";\na A 192.0.2.1");
     }
 
     #[test]
