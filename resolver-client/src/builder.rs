@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::anchor::TrustAnchors;
 use crate::cache::{Bounds, Cache};
-use crate::dns::Dns;
+use crate::cert::Cert;
+use crate::dns::{Dns, NameServer, TrustAnchors};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::resolver::{Clock, Inner, Listed, Resolver};
+use crate::smimea::Smimea;
 use crate::source::Source;
-use crate::wire::Wire;
 
 /// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,10 @@ const DNS_PORT: u16 = 53;
 #[must_use]
 pub struct Builder {
     clock: Clock,
-    servers: Vec<SocketAddr>,
+    servers: Vec<NameServer>,
+    believing: bool,
+    unsigned_dns: bool,
+    cert_records: bool,
     anchor_files: Vec<PathBuf>,
     anchor_text: Vec<String>,
     timeout: Duration,
@@ -52,6 +55,9 @@ impl Builder {
         Builder {
             clock,
             servers: Vec::new(),
+            believing: false,
+            unsigned_dns: false,
+            cert_records: false,
             anchor_files: Vec::new(),
             anchor_text: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
@@ -64,8 +70,34 @@ impl Builder {
 
     /// Adds a name server: a recursive one that hands out DNSSEC records, or an authoritative one for everything under
     /// the trust anchors. Servers are tried in the order given. Without any, those of `/etc/resolv.conf` are asked.
-    pub fn server(mut self, address: SocketAddr) -> Self {
-        self.servers.push(address);
+    pub fn server(self, address: SocketAddr) -> Self {
+        self.name_server(NameServer::plain(address))
+    }
+
+    /// Adds a name server that may be asked over TLS.
+    pub fn name_server(mut self, server: NameServer) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    /// Validates nothing here, and believes the AD bit of the name servers instead (RFC 4035 section 3.2.3). They must be
+    /// validating resolvers, each on this machine or over TLS; the trust anchors are theirs.
+    pub fn believe_servers(mut self) -> Self {
+        self.believing = true;
+        self
+    }
+
+    /// Hands on what DNS says of domains that are proven not to be signed: such a certificate then needs a chain to the
+    /// gateway's own anchors. Without this, RFC 8162 section 6 holds: what is not Secure is not used.
+    pub fn admit_unsigned_dns(mut self) -> Self {
+        self.unsigned_dns = true;
+        self
+    }
+
+    /// Looks for CERT records too (RFC 4398), behind SMIMEA records: at the address's own name, then at the domain, as the
+    /// agents of the Direct Project do.
+    pub fn cert_records(mut self) -> Self {
+        self.cert_records = true;
         self
     }
 
@@ -129,14 +161,19 @@ impl Builder {
             anchors.push(TrustAnchors::iana()?);
         }
         let servers = if self.servers.is_empty() { system_servers()? } else { self.servers };
-        let wire = Wire::new(&servers, self.timeout).map_err(|e| Error::Setup(e.to_string()))?;
-        let dns: Arc<dyn Source> = Arc::new(Dns::new(wire, anchors.into_iter().collect(), self.timeout));
+        let dns = Arc::new(match self.believing {
+            true => Dns::believing(&servers, self.timeout)?,
+            false => Dns::validating(&servers, anchors.into_iter().collect(), self.timeout),
+        });
+        let smimea: Arc<dyn Source> = Arc::new(Smimea::new(Arc::clone(&dns), self.unsigned_dns));
+        let cert =
+            self.cert_records.then(|| -> Vec<Arc<dyn Source>> { vec![Arc::new(Cert::new(dns, self.unsigned_dns))] });
         let mut number = 0;
         let mut listed = |source: Arc<dyn Source>| {
             number += 1;
             Listed { number, label: source.label().into(), source }
         };
-        let managed = std::iter::once(vec![dns]).chain(self.tiers);
+        let managed = std::iter::once(vec![smimea]).chain(cert).chain(self.tiers);
         let managed = managed.map(|tier| tier.into_iter().map(&mut listed).collect()).collect();
         let domains = Bounds {
             entries: self.bounds.entries.div_ceil(DOMAIN_SHARE),
@@ -154,14 +191,14 @@ impl Builder {
     }
 }
 
-fn system_servers() -> Result<Vec<SocketAddr>, Error> {
+fn system_servers() -> Result<Vec<NameServer>, Error> {
     let text = std::fs::read_to_string(RESOLV_CONF)
         .map_err(|source| Error::Unreadable { path: PathBuf::from(RESOLV_CONF), source })?;
     let servers = servers_of(&text);
     if servers.is_empty() {
         return Err(Error::NoServer);
     }
-    Ok(servers)
+    Ok(servers.into_iter().map(NameServer::plain).collect())
 }
 
 /// The `nameserver` lines of resolv.conf(5).

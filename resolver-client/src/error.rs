@@ -27,6 +27,12 @@ pub enum Error {
     /// No name server was given and the system's configuration names none.
     #[error("no name server: give one with its port, or name one in /etc/resolv.conf")]
     NoServer,
+    /// The AD bit of a server was to be believed, and anybody on the way to it could set it.
+    #[error("{server} cannot be believed: ask a resolver on this machine, or one over TLS, or validate here")]
+    UnsafeToBelieve {
+        /// The server.
+        server: std::net::SocketAddr,
+    },
     /// What TLS servers must prove cannot be read.
     #[error("the settings of TLS: {0}")]
     BadTls(String),
@@ -45,6 +51,7 @@ impl Error {
             Error::Unreadable { .. } => "unreadable-file",
             Error::BadAnchor { .. } => "bad-trust-anchor",
             Error::NoServer => "no-server",
+            Error::UnsafeToBelieve { .. } => "unsafe-to-believe",
             Error::BadTls(_) => "bad-tls",
             Error::BadSource(_) => "bad-source",
             Error::Setup(_) => "dns-setup",

@@ -6,11 +6,10 @@
 //! was found is appraised ([`appraise`]); and a pure function ([`judge`]) turns it all into the verdict, as the gateway's
 //! [`Policy`] ([`policy`]) says. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only.
 //!
-//! The source for DNS ([`dns`]) has a validator that speaks to the servers through [`wire`], trusts what [`anchor`] reads,
-//! and has its signature times ([`signature`]), denials ([`denial`]) and "not signed" ([`delegation`]) checked again.
+//! The sources of DNS, [`smimea`] and [`cert`], ask through [`dns`], which validates or believes a resolver that does.
 //! The other sources are LDAP directories ([`ldap`]), HTTP stores ([`store`]) and a [`folder`]; [`srv`] is how domains
-//! announce servers, and [`fetch`] gets what certificates point at. HTTP is spoken by [`http`] over [`tls`], within the bounds of [`reach`] where strangers name the server;
-//! [`ber`], [`bundle`] and [`multipart`] read what comes.
+//! announce servers, and [`fetch`] gets what certificates point at. HTTP is spoken by [`http`] over [`tls`], within the
+//! bounds of [`reach`] where strangers name the server; [`ber`], [`bundle`] and [`multipart`] read what comes.
 //!
 //! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
 //! `docs/resolver.md`.
@@ -43,14 +42,12 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map names every module, also to those who read the source")]
 
-mod anchor;
 mod appraise;
 mod ber;
 pub mod builder;
 pub mod bundle;
 mod cache;
-mod delegation;
-mod denial;
+mod cert;
 mod dns;
 pub mod error;
 pub mod fetch;
@@ -63,20 +60,19 @@ pub mod outcome;
 pub mod policy;
 pub mod reach;
 pub mod resolver;
-mod signature;
+mod smimea;
 pub mod source;
 pub mod srv;
 pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod verdict;
-mod wire;
 
 pub use certdir_certificate::{Certificate, UnixTime};
 pub use certdir_zones::Address;
 
 pub use builder::Builder;
-pub use dns::{MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE};
+pub use dns::{MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE, NameServer};
 pub use error::Error;
 pub use outcome::{Failure, Match, Outcome};
 pub use policy::Policy;

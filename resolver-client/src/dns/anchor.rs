@@ -15,10 +15,10 @@ use hickory_resolver::proto::dnssec::{Algorithm, DigestType, PublicKeyBuf, Trust
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Query};
 use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
+use super::signature::Validity;
+use super::wire::{Wire, failure_of};
 use crate::error::Error;
 use crate::outcome::Failure;
-use crate::signature::Validity;
-use crate::wire::{Wire, failure_of};
 
 /// The anchors of the root zone, KSK-2017 and KSK-2024, as IANA publishes them
 /// (<https://data.iana.org/root-anchors/root-anchors.xml>).

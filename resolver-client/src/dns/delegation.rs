@@ -13,10 +13,11 @@ use hickory_resolver::proto::dnssec::rdata::DNSSECRData;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::denial::denials;
-use crate::dns::{MAX_NEGATIVE_LIFE, Validator, validated};
+use super::MAX_NEGATIVE_LIFE;
+use super::denial::denials;
+use super::validating::{Validator, validated};
+use super::wire::failure_of;
 use crate::outcome::Failure;
-use crate::wire::failure_of;
 
 /// Names looked at on the way down. A mail domain has a handful of labels; one with more is made to cost time.
 const MAX_DEPTH: u8 = 24;
