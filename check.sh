@@ -33,6 +33,7 @@ dnssec-signzone  bind9-utils
 dnssec-keygen    bind9-utils
 dnssec-dsfromkey bind9-utils
 ldapsearch       ldap-utils
+slapd            slapd
 gpgsm            gpgsm
 gpgconf          gpgconf
 dirmngr          dirmngr

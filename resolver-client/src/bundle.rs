@@ -69,7 +69,7 @@ mod tests {
         let octets = signed_data(&[&[0x30, 1, 7], &[0xa1, 0], &[0x30, 2, 8, 9]]);
         assert_eq!(certificates(&octets).unwrap(), [&[0x30, 1, 7][..], &[0x30, 2, 8, 9]]);
         assert!(certificates(&signed_data(&[])).unwrap().is_empty());
-        assert_eq!(certificates(&signed_data(&[&[0x30, 0]; 100])).unwrap().len(), MAX_CERTIFICATES);
+        assert_eq!(certificates(&signed_data(&[&[0x30, 0][..]; 100])).unwrap().len(), MAX_CERTIFICATES);
         for cut in 0..octets.len() {
             assert!(certificates(&octets[..cut]).is_err(), "{cut}");
         }
