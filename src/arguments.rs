@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use certdir_directory::{Address, DomainName, Role, State};
+use certdir_resolver::Spec;
+use certdir_resolver::reach::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::dns_policy::DnsPolicy;
@@ -384,10 +386,53 @@ pub(crate) struct Resolve {
     /// DNSKEY or DS records to trust instead of the root zone's; repeatable.
     #[arg(long = "trust-anchor", value_name = "FILE", env = "CERTDIR_TRUST_ANCHOR", value_delimiter = ',')]
     pub(crate) trust_anchors: Vec<PathBuf>,
-    /// Seconds that the look-up of one name may take.
+    /// Where to look, in this order; repeatable. Several in one argument, with spaces between, are asked at once. The
+    /// forms are in docs/resolver.md: smimea, cert, ldap, ldap://…, store, https://…, folder:…
+    #[arg(long = "source", value_name = "SOURCES", env = "CERTDIR_SOURCE", value_delimiter = ';', value_parser = sources)]
+    pub(crate) sources: Vec<Sources>,
+    /// Certificates of the certification authorities that chains may end at, PEM or DER; repeatable.
+    #[arg(long = "authority", value_name = "FILE", env = "CERTDIR_AUTHORITY", value_delimiter = ',')]
+    pub(crate) authorities: Vec<PathBuf>,
+    /// Certificates of issuers for the building of chains, PEM or DER; they are not trusted; repeatable.
+    #[arg(long = "intermediate", value_name = "FILE", env = "CERTDIR_INTERMEDIATE", value_delimiter = ',')]
+    pub(crate) intermediates: Vec<PathBuf>,
+    /// A certificate whose revocation cannot be established: hard does not use it, soft does, off does not look.
+    #[arg(long, value_name = "HOW", env = "CERTDIR_REVOCATION", value_enum, default_value_t = Revocation::Hard)]
+    pub(crate) revocation: Revocation,
+    /// A network beside the public ones from which issuers and revocation lists may be fetched; repeatable.
+    #[arg(long = "reach", value_name = "NETWORK", env = "CERTDIR_REACH", value_delimiter = ',')]
+    pub(crate) reach: Vec<IpNet>,
+    /// A port beside 80 and 443 for them; repeatable.
+    #[arg(long = "reach-port", value_name = "PORT", env = "CERTDIR_REACH_PORT", value_delimiter = ',')]
+    pub(crate) reach_ports: Vec<u16>,
+    /// Every usable certificate, not only the one that is chosen.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Seconds that the look-up of one address may take.
     #[arg(long, value_name = "SECONDS", env = "CERTDIR_TIMEOUT", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
+}
+
+/// Sources that are asked at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources(pub(crate) Vec<Spec>);
+
+fn sources(text: &str) -> Result<Sources, String> {
+    let tier: Result<Vec<_>, _> = text.split_whitespace().map(Spec::parse).collect();
+    match tier {
+        Ok(tier) if tier.is_empty() => Err("there is no source in it".to_owned()),
+        Ok(tier) => Ok(Sources(tier)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What to do about a certificate whose revocation cannot be established.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Revocation {
+    Hard,
+    Soft,
+    Off,
 }
 
 #[derive(Debug, Subcommand)]

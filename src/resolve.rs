@@ -1,12 +1,15 @@
 //! `certdir resolve`: the gateway library by hand.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certdir_resolver::{Resolver, Verdict};
+use certdir_resolver::policy::Revocation;
+use certdir_resolver::reach::Reach;
+use certdir_resolver::{Policy, Resolver, Verdict};
 use serde_json::json;
 
-use crate::arguments::{Everywhere, Resolve};
+use crate::arguments::{self, Everywhere, Resolve};
 use crate::clock::now;
 use crate::error::{Error, Exit};
 use crate::output::{Output, date};
@@ -14,12 +17,33 @@ use crate::output::{Output, date};
 /// Looks addresses up; the exit code is that of the worst verdict.
 pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Result<Exit, Error> {
     let output = Output { json: everywhere.json };
-    let mut builder = Resolver::builder(Arc::new(now)).timeout(Duration::from_secs(arguments.timeout));
+    let mut policy = Policy::default();
+    policy.encrypt_to_all = arguments.all;
+    policy.revocation = match arguments.revocation {
+        arguments::Revocation::Hard => Revocation::Hard,
+        arguments::Revocation::Soft => Revocation::Soft,
+        arguments::Revocation::Off => Revocation::Off,
+    };
+    let reach = arguments.reach.into_iter().fold(Reach::public(), Reach::network);
+    let reach = arguments.reach_ports.into_iter().fold(reach, Reach::port);
+    let mut builder = Resolver::builder(Arc::new(now))
+        .timeout(Duration::from_secs(arguments.timeout))
+        .policy(policy)
+        .fetching(reach, Default::default());
     for server in &arguments.servers {
         builder = builder.server(*server);
     }
     for file in &arguments.trust_anchors {
         builder = builder.trust_anchor_file(file);
+    }
+    for arguments::Sources(tier) in arguments.sources {
+        builder = builder.sources(tier);
+    }
+    for file in &arguments.authorities {
+        builder = builder.authorities(&read(file)?)?;
+    }
+    for file in &arguments.intermediates {
+        builder = builder.intermediates(&read(file)?)?;
     }
     let resolver = builder.build()?;
     let mut worst = Exit::Done;
@@ -31,9 +55,11 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
             (Verdict::Use { .. }, worst) => worst,
         };
         if arguments.pem {
-            match verdict.certificate() {
-                Some(certificate) => output.always(certificate.to_pem().trim_end())?,
-                None => complain(&verdict),
+            for certificate in verdict.certificates() {
+                output.always(certificate.to_pem().trim_end())?;
+            }
+            if verdict.certificates().is_empty() {
+                complain(&verdict);
             }
             continue;
         }
@@ -44,6 +70,10 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
         }
     }
     Ok(worst)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { path: path.display().to_string(), source })
 }
 
 #[expect(clippy::print_stderr, reason = "with --pem, standard output carries certificates and nothing else")]

@@ -1,65 +1,305 @@
 //! What becomes of what was found: whether each candidate may be encrypted to.
+//!
+//! What vouches for a candidate decides what is asked of it:
+//!
+//! | claim | dates, purpose | names | chain | revocation |
+//! |---|---|---|---|---|
+//! | SMIMEA usage 3, found elsewhere and confirmed by one, or the operator's | yes | no | no | where it can be known |
+//! | SMIMEA usage 2: the record names the authority | yes | yes | to that authority | as the policy says |
+//! | SMIMEA usage 1 | yes | yes | to the gateway's anchors | as the policy says |
+//! | SMIMEA usage 0 | yes | yes | to the gateway's anchors, through that authority | as the policy says |
+//! | CERT, Secure | yes | yes | no | where it can be known |
+//! | nothing | yes | yes | to the gateway's anchors | as the policy says |
+//!
+//! A source that is trusted with [`Trust::Chain`] only needs a chain to the gateway's anchors beside all of that.
 
-use certdir_certificate::{Certificate, UnixTime};
+use std::sync::Arc;
 
-use crate::judge::Standing;
-use crate::outcome::{Association, Candidate, Claim};
+use certdir_certificate::{
+    Anchors, Association as Reference, Certificate, Named, Pool, Requirements, RevocationMode, UnixTime, fits,
+};
 
-/// Appraises one candidate.
-pub(crate) fn appraise(candidate: &Candidate, now: UnixTime) -> Standing {
-    let claim = match &candidate.claim {
-        Claim::Association(association) => claimed(association),
-        Claim::Secure | Claim::Local => Ok(()),
-        Claim::Bare => Err("needs-chain"),
-    };
-    if let Err(code) = claim {
-        return Standing::refused(code);
+use crate::chain::{Case, Chains, Known, Unchained};
+use crate::judge::{Finding, REVOKED, Standing};
+use crate::outcome::{Association, Candidate, Claim, Match};
+use crate::policy::{Policy, Revocation};
+use crate::source::{Level, Subject};
+
+/// How far a source is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// As far as DNSSEC says or the operator put it there. What nothing vouches for needs a chain all the same; DNS
+    /// that is not Secure is not looked at (RFC 8162 section 6).
+    Vouched,
+    /// Like [`Trust::Vouched`], and DNS that is not Secure is looked at and needs a chain.
+    VouchedOrChain,
+    /// Whatever vouches for it, a chain to the gateway's own anchors is needed too. DNS that is not Secure is looked at.
+    Chain,
+}
+
+/// What became of one candidate, and for how long.
+pub(crate) struct Appraised {
+    pub(crate) standing: Standing,
+    /// Exclusive.
+    pub(crate) until: UnixTime,
+}
+
+/// SMIMEA records that say which certificates from elsewhere are good: hashes and authorities at the subject's name.
+#[derive(Default)]
+pub(crate) struct Confirming<'a> {
+    associations: Vec<&'a Association>,
+    /// True when none of the records delivers a certificate of its own, so that what is found elsewhere must fit one.
+    binding: bool,
+}
+
+impl<'a> Confirming<'a> {
+    /// The confirming records among what was found for a level.
+    pub(crate) fn among(findings: &'a [Finding], level: Level) -> Self {
+        let at_level = findings.iter().filter(|f| f.level == level).flat_map(|f| f.answer.outcome.candidates());
+        let associations: Vec<_> = at_level
+            .filter_map(|c| match &c.claim {
+                // The wildcard's records are about certificates of the domain.
+                Claim::Association(a) if c.matched != Match::Wildcard => Some((a, c)),
+                _ => None,
+            })
+            .collect();
+        let delivers = |a: &Association, c: &Candidate| {
+            matches!(a.usage, 1 | 3) && c.readable().is_some_and(|certificate| !certificate.is_ca())
+        };
+        let binding = !associations.is_empty() && !associations.iter().any(|(a, c)| delivers(a, c));
+        Confirming { associations: associations.into_iter().map(|(a, _)| a).collect(), binding }
     }
-    match &candidate.certificate {
-        Some(Ok(certificate)) => match fit(certificate, now) {
-            Ok(()) => Standing::Usable,
-            Err(code) => Standing::refused(code),
-        },
-        Some(Err(complaint)) => Standing::Refused { code: "malformed", message: Some(complaint.clone()) },
-        None => Standing::refused("malformed"),
+
+    pub(crate) fn len(&self) -> usize {
+        self.associations.len()
     }
 }
 
-fn claimed(association: &Association) -> Result<(), &'static str> {
-    match association.usage {
-        3 => {}
-        0 => return Err("needs-pkix-ta"),
-        1 => return Err("needs-pkix-ee"),
-        2 => return Err("needs-dane-ta"),
-        _ => return Err("unknown-usage"),
+/// One way to trust a certificate.
+enum Demand<'a> {
+    /// It is vouched for; where the binding to the name is not part of that, it must name the subject.
+    Vouched { named: bool },
+    /// A chain to the gateway's anchors, through one of these authorities if there are any.
+    Chain(Vec<&'a Association>),
+    /// A chain to one of these authorities.
+    To(Vec<&'a Association>),
+}
+
+pub(crate) struct Appraiser {
+    chains: Chains,
+    policy: Arc<Policy>,
+}
+
+impl Appraiser {
+    pub(crate) fn new(chains: Chains, policy: Arc<Policy>) -> Self {
+        Appraiser { chains, policy }
     }
-    // Only `3 0 0` delivers a certificate; a hash can confirm one found elsewhere (RFC 8162 section 5).
+
+    /// Appraises one candidate.
+    pub(crate) async fn appraise(
+        &self,
+        candidate: &Candidate,
+        trust: Trust,
+        subject: &Subject,
+        confirming: &Confirming<'_>,
+        case: &Case,
+    ) -> Appraised {
+        let until = next_change(candidate, case.now).unwrap_or(UnixTime::MAX);
+        match self.stand(candidate, trust, subject, confirming, case).await {
+            Ok(holds) => Appraised { standing: Standing::Usable, until: until.min(holds) },
+            Err(standing) => Appraised { standing, until },
+        }
+    }
+
+    async fn stand(
+        &self,
+        candidate: &Candidate,
+        trust: Trust,
+        subject: &Subject,
+        confirming: &Confirming<'_>,
+        case: &Case,
+    ) -> Result<UnixTime, Standing> {
+        let demands = demands(candidate, confirming)?;
+        let certificate = match &candidate.certificate {
+            Some(Ok(certificate)) => certificate,
+            Some(Err(complaint)) => {
+                return Err(Standing::Refused { code: "malformed", message: Some(complaint.clone()) });
+            }
+            None => return Err(Standing::refused("malformed")),
+        };
+        let named = match candidate.matched {
+            Match::Recipient => Named::Address(subject.address.to_string()),
+            Match::Domain | Match::Wildcard => Named::Domain(subject.address.domain().as_str().to_owned()),
+        };
+        // RFC 8162 section 9: an expired certificate is not used, even where that means plaintext.
+        fits(certificate, &self.requirements(Named::Anybody, case.now)).map_err(refused)?;
+
+        let mut last = Standing::refused("not-associated");
+        for demand in demands {
+            match self.meet(&demand, certificate, trust, &named, case).await {
+                Ok(holds) => return Ok(holds),
+                Err(standing) if standing.code() == REVOKED => return Err(standing),
+                // A doubt weighs more than a refusal: the other way might have been open.
+                Err(standing) if !matches!(last, Standing::Doubtful(_)) => last = standing,
+                Err(_) => {}
+            }
+        }
+        Err(last)
+    }
+
+    /// Until when, exclusive, the certificate meets a demand.
+    async fn meet(
+        &self,
+        demand: &Demand<'_>,
+        certificate: &Certificate,
+        trust: Trust,
+        named: &Named,
+        case: &Case,
+    ) -> Result<UnixTime, Standing> {
+        let requirements = self.requirements(named.clone(), case.now);
+        let mut holds = UnixTime::MAX;
+        match demand {
+            Demand::Chain(through) => {
+                let through = through.iter().map(|a| reference(a)).collect();
+                let requirements = Requirements { through, ..requirements };
+                return self.chains.validate(certificate, &requirements, case).await.map_err(unchained);
+            }
+            Demand::To(authorities) => {
+                let anchors = |at_hand: &Pool| anchors(authorities, at_hand);
+                holds = self.chains.validate_to(anchors, certificate, &requirements, case).await.map_err(unchained)?;
+            }
+            Demand::Vouched { named: true } => fits(certificate, &requirements).map_err(refused)?,
+            // RFC 7671 section 5.1: the record is the binding of name and certificate.
+            Demand::Vouched { named: false } => {}
+        }
+        if trust == Trust::Chain {
+            let chain = self.chains.validate(certificate, &requirements, case).await.map_err(unchained)?;
+            return Ok(holds.min(chain));
+        }
+        if matches!(demand, Demand::Vouched { .. }) && self.policy.revocation != Revocation::Off {
+            match self.chains.revocation(certificate, case).await {
+                Known::Revoked(message) => return Err(Standing::Refused { code: REVOKED, message: Some(message) }),
+                Known::Not(until) => holds = holds.min(until),
+            }
+        }
+        Ok(holds)
+    }
+
+    fn requirements(&self, named: Named, now: UnixTime) -> Requirements {
+        let mut requirements = Requirements::at(now);
+        requirements.named = named;
+        requirements.revocation = match self.policy.revocation {
+            Revocation::Hard => RevocationMode::Hard,
+            Revocation::Soft => RevocationMode::Soft,
+            Revocation::Off => RevocationMode::Off,
+        };
+        requirements
+    }
+}
+
+/// The ways in which a candidate may be trusted, in the order in which they are tried.
+fn demands<'a>(candidate: &'a Candidate, confirming: &Confirming<'a>) -> Result<Vec<Demand<'a>>, Standing> {
+    match &candidate.claim {
+        Claim::Association(association) => claimed(association).map(|demand| vec![demand]).map_err(Standing::refused),
+        // A CERT record says whose certificate it is meant to be, not that it is theirs (RFC 4398 section 3).
+        Claim::Secure => Ok(vec![Demand::Vouched { named: true }]),
+        Claim::Local => Ok(vec![Demand::Vouched { named: false }]),
+        Claim::Bare => {
+            let Some(certificate) = candidate.readable() else {
+                return Ok(vec![Demand::Chain(Vec::new())]);
+            };
+            let of = |usage: u8| confirming.associations.iter().copied().filter(move |a| a.usage == usage);
+            let fits = |a: &Association| certificate.matches(&reference(a));
+            let mut demands = Vec::new();
+            if of(3).any(fits) {
+                demands.push(Demand::Vouched { named: false });
+            }
+            if of(1).any(fits) {
+                demands.push(Demand::Chain(Vec::new()));
+            }
+            let authorities: Vec<_> = of(2).collect();
+            if !authorities.is_empty() {
+                demands.push(Demand::To(authorities));
+            }
+            let through: Vec<_> = of(0).collect();
+            if !through.is_empty() {
+                demands.push(Demand::Chain(through));
+            }
+            if demands.is_empty() && !confirming.binding {
+                demands.push(Demand::Chain(Vec::new()));
+            }
+            if demands.is_empty() {
+                return Err(Standing::refused("not-associated"));
+            }
+            Ok(demands)
+        }
+    }
+}
+
+/// What an SMIMEA record itself delivers.
+fn claimed(association: &Association) -> Result<Demand<'_>, &'static str> {
+    if association.usage > 3 {
+        return Err("unknown-usage");
+    }
     match (association.selector, association.matching) {
-        (0 | 1, 1 | 2) => Err("hash-only"),
-        (1, 0) => Err("key-only"),
-        (0, 0) => Ok(()),
-        (0 | 1, _) => Err("unknown-matching"),
-        (_, _) => Err("unknown-selector"),
+        // A hash confirms a certificate found elsewhere (RFC 8162 section 5); a bare key has no name to encrypt to.
+        (0 | 1, 1 | 2) => return Err("hash-only"),
+        (1, 0) => return Err("key-only"),
+        (0, 0) => {}
+        (0 | 1, _) => return Err("unknown-matching"),
+        (_, _) => return Err("unknown-selector"),
+    }
+    match association.usage {
+        3 => Ok(Demand::Vouched { named: false }),
+        1 => Ok(Demand::Chain(Vec::new())),
+        // Usages 0 and 2 name an authority, which confirms certificates found elsewhere.
+        _ => Err("authority-only"),
     }
 }
 
-/// Dates and purpose, which no claim makes good: RFC 8162 section 9 forbids an expired certificate even where that means
-/// plaintext.
-fn fit(certificate: &Certificate, now: UnixTime) -> Result<(), &'static str> {
-    if now < certificate.not_before() {
-        return Err("not-yet-valid");
+fn reference(association: &Association) -> Reference {
+    Reference { selector: association.selector, matching: association.matching, data: association.data.to_vec() }
+}
+
+/// The trust anchors that usage 2 names: certificates and keys as they are; hashes among the certificates at hand.
+fn anchors(authorities: &[&Association], at_hand: &Pool) -> Anchors {
+    let mut anchors = Anchors::new();
+    for authority in authorities {
+        // A full or unfit list leaves fewer anchors: less is trusted, never more.
+        match (authority.selector, authority.matching) {
+            (0, 0) => {
+                if let Ok(certificate) = Certificate::from_der(&authority.data) {
+                    let _ = anchors.add(&certificate);
+                }
+            }
+            (1, 0) => {
+                let _ = anchors.add_key(&authority.data);
+            }
+            (0 | 1, 1 | 2) => {
+                let wanted = reference(authority);
+                for certificate in at_hand.certificates().filter(|c| c.matches(&wanted)) {
+                    let _ = anchors.add(certificate);
+                }
+            }
+            _ => {}
+        }
     }
-    if !certificate.valid_at(now) {
-        return Err("expired");
+    anchors
+}
+
+fn refused(refusal: certdir_certificate::Refusal) -> Standing {
+    Standing::Refused { code: refusal.code, message: Some(refusal.sentence) }
+}
+
+fn unchained(unchained: Unchained) -> Standing {
+    match unchained {
+        Unchained::Refused(refusal) => refused(refusal),
+        Unchained::Doubtful(failure) => Standing::Doubtful(failure),
     }
-    if !certificate.can_encrypt() {
-        return Err("signing-only");
-    }
-    Ok(())
 }
 
 /// The next second after `now` at which a candidate's standing changes by itself.
-pub(crate) fn next_change(candidate: &Candidate, now: UnixTime) -> Option<UnixTime> {
+fn next_change(candidate: &Candidate, now: UnixTime) -> Option<UnixTime> {
     let certificate = candidate.readable()?;
     // notAfter is inclusive (RFC 5280 section 4.1.2.5).
     [certificate.not_before(), certificate.not_after().saturating_add(1)].into_iter().filter(|t| *t > now).min()

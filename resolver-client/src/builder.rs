@@ -2,17 +2,28 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use certdir_certificate::{Anchors, Certificate, Pool};
+
+use crate::appraise::{Appraiser, Trust};
 use crate::cache::{Bounds, Cache};
 use crate::cert::Cert;
+use crate::chain::Chains;
+use crate::counters::Counters;
 use crate::dns::{Dns, NameServer, TrustAnchors};
 use crate::error::Error;
+use crate::fetch::{self, Fetch};
+use crate::ldap::Directory;
 use crate::policy::Policy;
+use crate::reach::Reach;
 use crate::resolver::{Clock, Inner, Listed, Resolver};
 use crate::smimea::Smimea;
 use crate::source::Source;
+use crate::spec::{Kind, Spec};
+use crate::store::Store;
+use crate::tls::Tls;
 
 /// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,15 +50,22 @@ pub struct Builder {
     clock: Clock,
     servers: Vec<NameServer>,
     believing: bool,
-    unsigned_dns: bool,
-    cert_records: bool,
     anchor_files: Vec<PathBuf>,
     anchor_text: Vec<String>,
     timeout: Duration,
     bounds: Bounds,
     policy: Policy,
-    tiers: Vec<Vec<Arc<dyn Source>>>,
-    harvested: Vec<Arc<dyn Source>>,
+    tiers: Vec<Vec<Spec>>,
+    authorities: Anchors,
+    intermediates: Pool,
+    fetch: Option<Fetching>,
+}
+
+/// What is fetched to appraise certificates.
+#[derive(Clone)]
+struct Fetching {
+    reach: Reach,
+    bounds: fetch::Bounds,
 }
 
 impl Builder {
@@ -56,15 +74,15 @@ impl Builder {
             clock,
             servers: Vec::new(),
             believing: false,
-            unsigned_dns: false,
-            cert_records: false,
             anchor_files: Vec::new(),
             anchor_text: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
             bounds: Bounds { entries: DEFAULT_CACHE_ENTRIES, octets: DEFAULT_CACHE_OCTETS },
             policy: Policy::default(),
             tiers: Vec::new(),
-            harvested: Vec::new(),
+            authorities: Anchors::new(),
+            intermediates: Pool::new(),
+            fetch: Some(Fetching { reach: Reach::public(), bounds: fetch::Bounds::default() }),
         }
     }
 
@@ -84,20 +102,6 @@ impl Builder {
     /// validating resolvers, each on this machine or over TLS; the trust anchors are theirs.
     pub fn believe_servers(mut self) -> Self {
         self.believing = true;
-        self
-    }
-
-    /// Hands on what DNS says of domains that are proven not to be signed: such a certificate then needs a chain to the
-    /// gateway's own anchors. Without this, RFC 8162 section 6 holds: what is not Secure is not used.
-    pub fn admit_unsigned_dns(mut self) -> Self {
-        self.unsigned_dns = true;
-        self
-    }
-
-    /// Looks for CERT records too (RFC 4398), behind SMIMEA records: at the address's own name, then at the domain, as the
-    /// agents of the Direct Project do.
-    pub fn cert_records(mut self) -> Self {
-        self.cert_records = true;
         self
     }
 
@@ -132,16 +136,47 @@ impl Builder {
         self
     }
 
-    /// Adds a tier of the gateway's own sources, behind those that were added before: sources of one tier are asked at
-    /// once.
-    pub fn own_sources(mut self, tier: Vec<Arc<dyn Source>>) -> Self {
-        self.tiers.push(tier);
+    /// Adds a tier of sources, behind those that were added before: sources of one tier are asked at once, and the next
+    /// tier only when they give no usable certificate of the recipient's own. Harvested ones are asked last, wherever they
+    /// are given. Without any, SMIMEA records in DNS are asked for.
+    pub fn sources(mut self, tier: impl IntoIterator<Item = Spec>) -> Self {
+        self.tiers.push(tier.into_iter().collect());
         self
     }
 
-    /// Adds a source of harvested certificates, which every other source beats.
-    pub fn harvested_source(mut self, source: Arc<dyn Source>) -> Self {
-        self.harvested.push(source);
+    /// Trusts a certification authority for chains: certificates in PEM or DER form. Without any, a certificate that needs
+    /// a chain is refused.
+    ///
+    /// # Errors
+    /// When there is none in it, or one cannot be an anchor.
+    pub fn authorities(mut self, pem_or_der: &[u8]) -> Result<Self, Error> {
+        for certificate in read_all(pem_or_der)? {
+            self.authorities.add(&certificate).map_err(|e| Error::BadAuthority(e.to_string()))?;
+        }
+        Ok(self)
+    }
+
+    /// Offers certificates of issuers for the building of chains, in PEM or DER form. They are not trusted.
+    ///
+    /// # Errors
+    /// When there is none in it, or they are too many.
+    pub fn intermediates(mut self, pem_or_der: &[u8]) -> Result<Self, Error> {
+        for certificate in read_all(pem_or_der)? {
+            self.intermediates.add(&certificate).map_err(|e| Error::BadAuthority(e.to_string()))?;
+        }
+        Ok(self)
+    }
+
+    /// Where issuers, revocation lists and OCSP answers may be fetched from, by the URLs in certificates, and how much.
+    /// Default: public addresses.
+    pub fn fetching(mut self, reach: Reach, bounds: fetch::Bounds) -> Self {
+        self.fetch = Some(Fetching { reach, bounds });
+        self
+    }
+
+    /// Fetches nothing that certificates point at.
+    pub fn no_fetching(mut self) -> Self {
+        self.fetch = None;
         self
     }
 
@@ -165,30 +200,54 @@ impl Builder {
             true => Dns::believing(&servers, self.timeout)?,
             false => Dns::validating(&servers, anchors.into_iter().collect(), self.timeout),
         });
-        let smimea: Arc<dyn Source> = Arc::new(Smimea::new(Arc::clone(&dns), self.unsigned_dns));
-        let cert =
-            self.cert_records.then(|| -> Vec<Arc<dyn Source>> { vec![Arc::new(Cert::new(dns, self.unsigned_dns))] });
+        let tiers = if self.tiers.is_empty() { vec![vec![Spec::smimea()]] } else { self.tiers };
+        let (mut managed, mut harvested) = (Vec::new(), Vec::new());
         let mut number = 0;
-        let mut listed = |source: Arc<dyn Source>| {
-            number += 1;
-            Listed { number, label: source.label().into(), source }
-        };
-        let managed = std::iter::once(vec![smimea]).chain(cert).chain(self.tiers);
-        let managed = managed.map(|tier| tier.into_iter().map(&mut listed).collect()).collect();
+        for tier in tiers {
+            let mut together = Vec::new();
+            for Spec { kind, trust, harvested: last } in tier {
+                number += 1;
+                let unsigned_dns = trust != Trust::Vouched;
+                let source: Arc<dyn Source> = match kind {
+                    Kind::Smimea => Arc::new(Smimea::new(Arc::clone(&dns), unsigned_dns)),
+                    Kind::Cert => Arc::new(Cert::new(Arc::clone(&dns), unsigned_dns)),
+                    Kind::Ldap(settings) => Arc::new(Directory::new(settings)?),
+                    Kind::Store(settings) => Arc::new(Store::new(settings)?),
+                    Kind::Own(source) => source,
+                };
+                let listed = Listed { number, label: source.label().into(), source, trust };
+                if last { harvested.push(listed) } else { together.push(listed) }
+            }
+            managed.push(together);
+        }
+        let fetch = self.fetch.map(|f| Ok::<_, Error>(Fetch::new(Tls::public()?, f.reach, f.bounds))).transpose()?;
+        let policy = Arc::new(self.policy);
+        let chains = Chains::new(self.authorities, self.intermediates, fetch);
         let domains = Bounds {
             entries: self.bounds.entries.div_ceil(DOMAIN_SHARE),
             octets: self.bounds.octets.div_ceil(DOMAIN_SHARE),
         };
         Ok(Resolver::new(Inner {
             managed,
-            harvested: self.harvested.into_iter().map(listed).collect(),
-            policy: self.policy,
+            harvested,
+            appraiser: Appraiser::new(chains, Arc::clone(&policy)),
+            policy,
             clock: self.clock,
             deadline: self.timeout,
             verdicts: Cache::new(self.bounds),
             domains: Cache::new(domains),
+            counters: Counters::default(),
+            ahead: Mutex::default(),
         }))
     }
+}
+
+fn read_all(pem_or_der: &[u8]) -> Result<Vec<Certificate>, Error> {
+    let certificates = Certificate::read_all(pem_or_der).map_err(|e| Error::BadAuthority(e.to_string()))?;
+    if certificates.is_empty() {
+        return Err(Error::BadAuthority("there is no certificate in it".to_owned()));
+    }
+    Ok(certificates)
 }
 
 fn system_servers() -> Result<Vec<NameServer>, Error> {

@@ -70,6 +70,8 @@ struct Entries<K, V> {
     /// Every key of `map` once, in the order in which the hand passes.
     hand: VecDeque<Arc<K>>,
     octets: usize,
+    /// Values that were given.
+    hits: u64,
 }
 
 struct Entry<V> {
@@ -146,7 +148,7 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
     pub(crate) fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         for part in self.parts() {
             let mut entries = locked(&part.entries);
-            let Entries { map, hand, octets } = &mut *entries;
+            let Entries { map, hand, octets, .. } = &mut *entries;
             map.retain(|key, entry| {
                 let kept = keep(key, &entry.value);
                 if !kept {
@@ -166,6 +168,11 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
         })
     }
 
+    /// Values that were given so far.
+    pub(crate) fn hits(&self) -> u64 {
+        self.parts().map(|part| locked(&part.entries).hits).sum()
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Part<K, V>> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -182,7 +189,7 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
 
 impl<K: Hash + Eq + Clone, V: Value> Part<K, V> {
     fn new(bounds: Bounds) -> Self {
-        let entries = Entries { map: HashMap::default(), hand: VecDeque::new(), octets: 0 };
+        let entries = Entries { map: HashMap::default(), hand: VecDeque::new(), octets: 0, hits: 0 };
         Part { bounds, entries: Mutex::new(entries), in_flight: Mutex::default() }
     }
 
@@ -193,7 +200,9 @@ impl<K: Hash + Eq + Clone, V: Value> Part<K, V> {
             return None;
         }
         entry.used = true;
-        Some(entry.value.clone())
+        let value = entry.value.clone();
+        entries.hits += 1;
+        Some(value)
     }
 
     fn put(&self, key: &K, value: &V, ticket: Ticket, now: UnixTime) {

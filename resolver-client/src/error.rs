@@ -39,6 +39,9 @@ pub enum Error {
     /// The settings of a source cannot be used.
     #[error("the settings of a source: {0}")]
     BadSource(String),
+    /// A certification authority's certificate cannot be used.
+    #[error("the certification authority's certificate: {0}")]
+    BadAuthority(String),
     /// The DNS library refused its settings.
     #[error("the DNS client cannot be set up: {0}")]
     Setup(String),
@@ -54,6 +57,7 @@ impl Error {
             Error::UnsafeToBelieve { .. } => "unsafe-to-believe",
             Error::BadTls(_) => "bad-tls",
             Error::BadSource(_) => "bad-source",
+            Error::BadAuthority(_) => "bad-authority",
             Error::Setup(_) => "dns-setup",
         }
     }

@@ -16,8 +16,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use certdir_certificate::Certificate;
+use certdir_certificate::{Certificate, UnixTime};
 
+use crate::appraise::Trust;
 use crate::outcome::{Failure, Match, Outcome};
 use crate::policy::Policy;
 use crate::source::{Answer, Level};
@@ -63,16 +64,26 @@ pub struct Finding {
     pub source: Arc<str>,
     /// True for a source of harvested certificates, which any managed one beats.
     pub harvested: bool,
+    /// How far the source is trusted.
+    pub trust: Trust,
     /// What the source said.
     pub answer: Answer,
     /// What became of each candidate, in the order of the outcome's.
     pub standings: Vec<Standing>,
+    /// All of this may be used until this second, exclusive.
+    pub until: UnixTime,
 }
 
 impl Finding {
     fn usable(&self) -> impl Iterator<Item = (&Arc<Certificate>, Match)> {
         let judged = self.answer.outcome.candidates().iter().zip(&self.standings);
         judged.filter(|(_, s)| **s == Standing::Usable).filter_map(|(c, _)| Some((c.readable()?, c.matched)))
+    }
+
+    /// The certificates that were found revoked.
+    pub(crate) fn revoked(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let judged = self.answer.outcome.candidates().iter().zip(&self.standings);
+        judged.filter(|(_, s)| s.code() == REVOKED).filter_map(|(c, _)| c.readable())
     }
 
     /// The first thing that went wrong.
@@ -217,12 +228,7 @@ fn rule(findings: &[Finding], policy: &Policy) -> (Ruling, &'static str) {
 }
 
 fn choose(findings: &[Finding], policy: &Policy, wanted: Match, harvested: bool) -> Option<Ruling> {
-    let revoked = |sha256: &[u8; 32]| {
-        findings.iter().any(|f| {
-            let judged = f.answer.outcome.candidates().iter().zip(&f.standings);
-            judged.into_iter().any(|(c, s)| s.code() == REVOKED && c.readable().is_some_and(|c| c.sha256() == sha256))
-        })
-    };
+    let revoked = |sha256: &[u8; 32]| findings.iter().flat_map(Finding::revoked).any(|c| c.sha256() == sha256);
     let certificates: Vec<Arc<Certificate>> = findings
         .iter()
         .filter(|f| f.harvested == harvested)

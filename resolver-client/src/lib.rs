@@ -3,8 +3,9 @@
 //! [`Resolver::resolve`] ([`resolver`], made by a [`builder`]) takes an address and gives a [`Verdict`] ([`verdict`]): *use*
 //! this certificate, there is *none*, or it is *unknown* because something failed. In between, what was learned before is
 //! taken from a cache ([`cache`]); what was not is asked of each [`source`], which gives an [`Outcome`] ([`outcome`]); what
-//! was found is appraised ([`appraise`]); and a pure function ([`judge`]) turns it all into the verdict, as the gateway's
-//! [`Policy`] ([`policy`]) says. Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only.
+//! was found is appraised ([`appraise`], [`chain`]); and a pure function ([`judge`]) turns it all into the verdict, as the gateway's
+//! [`Policy`] ([`policy`]) says. Settings name sources as [`Spec`]s ([`spec`]). Every verdict carries its [`Trace`] ([`trace`]). [`error`] is for building only,
+//! [`blocking`] for programs without an async runtime; [`counters`] tell what was done.
 //!
 //! The sources of DNS, [`smimea`] and [`cert`], ask through [`dns`], which validates or believes a resolver that does.
 //! The other sources are LDAP directories ([`ldap`]), HTTP stores ([`store`]) and a [`folder`]; [`srv`] is how domains
@@ -42,12 +43,15 @@
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the map names every module, also to those who read the source")]
 
-mod appraise;
+pub mod appraise;
 mod ber;
+pub mod blocking;
 pub mod builder;
 pub mod bundle;
 mod cache;
 mod cert;
+mod chain;
+pub mod counters;
 mod dns;
 pub mod error;
 pub mod fetch;
@@ -62,6 +66,7 @@ pub mod reach;
 pub mod resolver;
 mod smimea;
 pub mod source;
+pub mod spec;
 pub mod srv;
 pub mod store;
 pub mod tls;
@@ -71,12 +76,15 @@ pub mod verdict;
 pub use certdir_certificate::{Certificate, UnixTime};
 pub use certdir_zones::Address;
 
+pub use appraise::Trust;
 pub use builder::Builder;
+pub use counters::Counts;
 pub use dns::{MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE, NameServer};
 pub use error::Error;
 pub use outcome::{Failure, Match, Outcome};
 pub use policy::Policy;
 pub use resolver::{Clock, FAILURE_LIFE, Resolver};
 pub use source::{Answer, Level, Source, Subject};
+pub use spec::Spec;
 pub use trace::Trace;
 pub use verdict::Verdict;

@@ -32,6 +32,8 @@ pub enum Revocation {
     Hard,
     /// It is used.
     Soft,
+    /// Nobody looks: nothing is fetched, and what is revoked is not known.
+    Off,
 }
 
 impl Default for Policy {

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+pub use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

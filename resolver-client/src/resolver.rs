@@ -1,7 +1,8 @@
 //! The resolver: the cache, the sources and the judge in order.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
@@ -10,11 +11,13 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::time::Instant;
 
-use crate::appraise::{appraise, next_change};
+use crate::appraise::{Appraiser, Confirming, Trust};
 use crate::builder::Builder;
 use crate::cache::{Cache, Value};
+use crate::chain::Case;
+use crate::counters::{Counters, Counts, add};
 use crate::judge::{Finding, Judgement, Ruling, Standing, domain_matters, harvest_matters, judge, recipient_matters};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Candidate, Failure, Outcome};
 use crate::policy::Policy;
 use crate::source::{Answer, Level, Source, Subject};
 use crate::trace::{Asked, Question, Trace};
@@ -39,13 +42,17 @@ pub(crate) struct Inner {
     pub(crate) managed: Vec<Vec<Listed>>,
     /// Sources of harvested certificates, asked at once and last.
     pub(crate) harvested: Vec<Listed>,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) appraiser: Appraiser,
     pub(crate) clock: Clock,
     /// For one look-up, from the address to the verdict.
     pub(crate) deadline: Duration,
     pub(crate) verdicts: Cache<Address, Verdict>,
     /// What sources said about domains, by the source's number.
     pub(crate) domains: Cache<(usize, DomainName), Answer>,
+    pub(crate) counters: Counters,
+    /// What is being asked anew ahead of its end.
+    pub(crate) ahead: Mutex<HashSet<Address>>,
 }
 
 /// A source in its place.
@@ -54,7 +61,18 @@ pub(crate) struct Listed {
     pub(crate) number: usize,
     pub(crate) label: Arc<str>,
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) trust: Trust,
 }
+
+/// What one look-up has learned.
+struct LookUp {
+    case: Case,
+    asked: Vec<Asked>,
+    findings: Vec<Finding>,
+}
+
+/// Candidates of one answer that are appraised; a directory that gives more is not asked to choose well.
+const MAX_CANDIDATES: usize = 64;
 
 impl Resolver {
     /// Begins a resolver. `clock` tells the time: signatures, certificates and the cache are judged by it.
@@ -74,8 +92,16 @@ impl Resolver {
     /// Cancellation-safe: when the future is dropped nothing is lost, and others who wait for the same address go on.
     pub async fn resolve(&self, address: &Address) -> Verdict {
         let now = (self.inner.clock)();
-        let (verdict, _) = self.inner.verdicts.get_or(address, now, || self.inner.look_up(address, now)).await;
+        let (verdict, cached) = self.inner.verdicts.get_or(address, now, || self.inner.look_up(address, now)).await;
+        if cached && ends_soon(&verdict, now) {
+            self.refresh_ahead(address);
+        }
         verdict
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        self.inner.counters.counts(self.inner.verdicts.hits(), self.inner.verdicts.size())
     }
 
     /// What the cache knows, without asking anybody.
@@ -114,6 +140,39 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// Asks anew in the background, once at a time for an address.
+    fn refresh_ahead(&self, address: &Address) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let mut ahead = self.inner.ahead();
+        if ahead.len() >= MAX_AHEAD || !ahead.insert(address.clone()) {
+            return;
+        }
+        drop(ahead);
+        add(&self.inner.counters.refreshes);
+        let (resolver, address) = (self.clone(), address.clone());
+        runtime.spawn(async move {
+            resolver.refresh(&address).await;
+            resolver.inner.ahead().remove(&address);
+        });
+    }
+}
+
+/// Addresses that are asked anew ahead of their end at the same time.
+const MAX_AHEAD: usize = 256;
+
+/// What lives less long than this, in seconds, is not worth asking ahead.
+const SHORT_LIFE: UnixTime = 20;
+
+/// Whether a verdict that is in use ends so soon that it is time to ask anew: in the last tenth of its life.
+fn ends_soon(verdict: &Verdict, now: UnixTime) -> bool {
+    let end = verdict.look_again();
+    let life = end.saturating_sub(verdict.learned_at());
+    life >= SHORT_LIFE && now >= end.saturating_sub(life / 10)
+}
+
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("policy", &self.inner.policy).finish_non_exhaustive()
@@ -121,60 +180,84 @@ impl fmt::Debug for Resolver {
 }
 
 impl Inner {
+    fn ahead(&self) -> MutexGuard<'_, HashSet<Address>> {
+        // A set is consistent whatever panicked.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn look_up(&self, address: &Address, now: UnixTime) -> Verdict {
-        let deadline = Instant::now() + self.deadline;
-        let mut asked = Vec::new();
-        let mut findings = Vec::new();
+        let case = Case::new(now, Instant::now() + self.deadline);
+        let mut look_up = LookUp { case, asked: Vec::new(), findings: Vec::new() };
         let recipient = Subject { address: address.clone(), level: Level::Recipient };
         for tier in &self.managed {
-            self.ask(tier, &recipient, false, now, deadline, &mut asked, &mut findings).await;
-            if !recipient_matters(&findings, &self.policy) {
-                return self.conclude(address, now, asked, &findings);
+            self.ask(tier, &recipient, false, &mut look_up).await;
+            if !recipient_matters(&look_up.findings, &self.policy) {
+                return self.conclude(address, look_up);
             }
         }
         // The authority of a domain is its own domain-level subject.
         let domain = Subject { address: address.clone(), level: Level::Domain };
         for tier in &self.managed {
-            if !address.is_domain_authority() && domain_matters(&findings, &self.policy) {
-                self.ask(tier, &domain, false, now, deadline, &mut asked, &mut findings).await;
+            if !address.is_domain_authority() && domain_matters(&look_up.findings, &self.policy) {
+                self.ask(tier, &domain, false, &mut look_up).await;
             }
         }
-        if !self.harvested.is_empty() && harvest_matters(&findings, &self.policy) {
-            self.ask(&self.harvested, &recipient, true, now, deadline, &mut asked, &mut findings).await;
+        if !self.harvested.is_empty() && harvest_matters(&look_up.findings, &self.policy) {
+            self.ask(&self.harvested, &recipient, true, &mut look_up).await;
         }
-        self.conclude(address, now, asked, &findings)
+        self.conclude(address, look_up)
     }
 
-    /// Asks the sources of one tier at once.
-    #[expect(clippy::too_many_arguments, reason = "one step of `look_up`, with what it works on")]
-    async fn ask(
-        &self,
-        tier: &[Listed],
-        subject: &Subject,
-        harvested: bool,
-        now: UnixTime,
-        deadline: Instant,
-        asked: &mut Vec<Asked>,
-        findings: &mut Vec<Finding>,
-    ) {
-        let answers = join_all(tier.iter().map(|listed| self.answer(listed, subject, now, deadline))).await;
+    /// Asks the sources of one tier at once, and appraises what they found.
+    async fn ask(&self, tier: &[Listed], subject: &Subject, harvested: bool, look_up: &mut LookUp) {
+        let (now, level) = (look_up.case.now, subject.level);
+        let answers = tier.iter().map(|listed| self.answer(listed, subject, &look_up.case));
+        let answers = join_all(answers).await;
+        let known = Confirming::among(&look_up.findings, level).len();
+        let mut first = look_up.findings.len();
         for (listed, (answer, cached)) in tier.iter().zip(answers) {
-            asked.push(Asked {
-                level: subject.level,
+            look_up.asked.push(Asked {
+                level,
                 cached,
                 until: answer.until,
                 outcome: answer.outcome.code(),
                 question: Arc::clone(&answer.question),
             });
-            let standings = answer.outcome.candidates().iter().map(|c| appraise(c, now)).collect();
+            look_up.case.offer(answer.outcome.candidates().iter().filter_map(Candidate::readable));
             let source = Arc::clone(&listed.label);
-            findings.push(Finding { level: subject.level, source, harvested, answer, standings });
+            let until = answer.until;
+            let trust = listed.trust;
+            look_up.findings.push(Finding { level, source, harvested, trust, answer, standings: Vec::new(), until });
+        }
+        let confirming = Confirming::among(&look_up.findings, level);
+        if confirming.len() > known {
+            // What was found before may be confirmed now.
+            first = 0;
+        }
+        let mut appraised = Vec::new();
+        for finding in look_up.findings.iter().skip(first).filter(|f| f.level == level) {
+            let candidates = finding.answer.outcome.candidates().iter().take(MAX_CANDIDATES);
+            let each =
+                candidates.map(|c| self.appraiser.appraise(c, finding.trust, subject, &confirming, &look_up.case));
+            appraised.push(join_all(each).await);
+        }
+        drop(confirming);
+        let findings = look_up.findings.iter_mut().skip(first).filter(|f| f.level == level);
+        for (finding, appraised) in findings.zip(appraised) {
+            finding.until = appraised.iter().fold(finding.answer.until, |until, a| {
+                let doubtful = matches!(a.standing, Standing::Doubtful(_));
+                until.min(a.until).min(if doubtful { now.saturating_add(FAILURE_LIFE) } else { UnixTime::MAX })
+            });
+            finding.standings = appraised.into_iter().map(|a| a.standing).collect();
+            let left = finding.answer.outcome.candidates().len();
+            finding.standings.resize(left, Standing::refused("too-many"));
         }
     }
 
-    async fn answer(&self, listed: &Listed, subject: &Subject, now: UnixTime, deadline: Instant) -> (Answer, bool) {
+    async fn answer(&self, listed: &Listed, subject: &Subject, case: &Case) -> (Answer, bool) {
+        let now = case.now;
         let find = || async {
-            match tokio::time::timeout_at(deadline, listed.source.find(subject, now)).await {
+            match tokio::time::timeout_at(case.deadline, listed.source.find(subject, now)).await {
                 Ok(answer) => answer,
                 Err(_) => overdue(listed, subject, now),
             }
@@ -188,9 +271,20 @@ impl Inner {
         }
     }
 
-    fn conclude(&self, address: &Address, now: UnixTime, asked: Vec<Asked>, findings: &[Finding]) -> Verdict {
-        let Judgement { ruling, reason, examined } = judge(findings, &self.policy);
-        let look_again = findings.iter().map(|f| good_until(f, now)).min().unwrap_or(now);
+    /// A certificate that is known to be revoked is used for no other address either.
+    fn forget_revoked(&self, findings: &[Finding]) {
+        let revoked: Vec<[u8; 32]> = findings.iter().flat_map(Finding::revoked).map(|c| *c.sha256()).collect();
+        if !revoked.is_empty() {
+            add(&self.counters.revocations);
+            self.verdicts.retain(|_, verdict| !verdict.certificates().iter().any(|c| revoked.contains(c.sha256())));
+        }
+    }
+
+    fn conclude(&self, address: &Address, look_up: LookUp) -> Verdict {
+        let LookUp { case, asked, findings } = look_up;
+        let now = case.now;
+        let Judgement { ruling, reason, examined } = judge(&findings, &self.policy);
+        let look_again = findings.iter().map(|f| f.until).min().unwrap_or(now);
         let trace = |verdict| {
             Told::whole(Trace {
                 address: address.to_string(),
@@ -199,26 +293,22 @@ impl Inner {
                 reason,
                 questions: asked,
                 candidates: examined,
+                fetched: case.exchanges(),
                 look_again,
             })
         };
-        match ruling {
+        let verdict = match ruling {
             Ruling::Use { certificates, matched } => {
                 let certificates = certificates.iter().map(|c| (**c).clone()).collect();
                 Verdict::Use { certificates, matched, told: trace("use") }
             }
             Ruling::None { proven } => Verdict::None { proven, told: trace("none") },
             Ruling::Unknown { failure } => Verdict::Unknown { failure, told: trace("unknown") },
-        }
+        };
+        self.counters.concluded(&verdict);
+        self.forget_revoked(&findings);
+        verdict
     }
-}
-
-/// When a finding has to be looked at again.
-fn good_until(finding: &Finding, now: UnixTime) -> UnixTime {
-    let changes = finding.answer.outcome.candidates().iter().filter_map(|c| next_change(c, now));
-    let doubt = finding.standings.iter().any(|s| matches!(s, Standing::Doubtful(_)));
-    let doubt = doubt.then(|| now.saturating_add(FAILURE_LIFE));
-    changes.chain(doubt).fold(finding.answer.until, UnixTime::min)
 }
 
 /// A source that had not answered when the look-up had to end.

@@ -24,6 +24,8 @@ pub struct Trace {
     pub questions: Vec<Asked>,
     /// Each record or certificate that was found, in order.
     pub candidates: Vec<Examined>,
+    /// What was fetched to appraise them: issuers, revocation lists, OCSP answers.
+    pub fetched: Vec<Exchange>,
     /// From this second on, asking again can give something new.
     pub look_again: UnixTime,
 }
@@ -237,6 +239,9 @@ impl fmt::Display for Trace {
             if let Some(sha256) = &c.sha256 {
                 writeln!(f, "  sha256 {sha256}")?;
             }
+        }
+        for x in &self.fetched {
+            writeln!(f, "fetched {} from {} ({}): {}", x.question, x.server, x.transport, x.result)?;
         }
         writeln!(f, "look again at {}", Calendar::of(self.look_again))
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use certdir_certificate::{Certificate, UnixTime};
+use certdir_zones::Address;
 
 use crate::outcome::{Failure, Match};
 use crate::source::Level;
@@ -89,6 +90,30 @@ impl Verdict {
     /// True when this comes from the cache.
     pub fn cached(&self) -> bool {
         matches!(&*self.told().0, Telling::Short(_))
+    }
+
+    /// A look-up that could not even begin.
+    pub(crate) fn not_run(address: &Address) -> Verdict {
+        let failure = Failure::new("not-run", "the resolver has ended");
+        let trace = Trace {
+            address: address.to_string(),
+            asked_at: 0,
+            verdict: "unknown",
+            reason: failure.code,
+            questions: Vec::new(),
+            candidates: Vec::new(),
+            fetched: Vec::new(),
+            look_again: 0,
+        };
+        Verdict::Unknown { failure, told: Told::whole(trace) }
+    }
+
+    /// When what it says was learned.
+    pub(crate) fn learned_at(&self) -> UnixTime {
+        match &*self.told().0 {
+            Telling::Whole(trace) => trace.asked_at,
+            Telling::Short(short) => short.asked_at,
+        }
     }
 
     fn told(&self) -> &Told {
@@ -197,6 +222,7 @@ impl Short {
             reason: self.reason,
             questions: questions.collect(),
             candidates: candidates.collect(),
+            fetched: Vec::new(),
             look_again: self.look_again,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use certdir_resolver::judge::{Finding, Ruling, Standing, judge};
 use certdir_resolver::outcome::{Candidate, Claim};
 use certdir_resolver::trace::{Asked, Dnssec, Exchange, ExtendedError, Question};
-use certdir_resolver::{Answer, Failure, Level, Match, Outcome, Policy, Trace, UnixTime};
+use certdir_resolver::{Answer, Failure, Level, Match, Outcome, Policy, Trace, Trust, UnixTime};
 use proptest::prelude::*;
 
 /// Within the validity of the certificates in `tests/data`.
@@ -38,7 +38,8 @@ fn finding(level: Level, outcome: Outcome, standings: Vec<Standing>) -> Finding 
         }],
     };
     let answer = Answer { outcome, until: NOW + 290, question: Arc::new(question) };
-    Finding { level, source: "smimea".into(), harvested: false, answer, standings }
+    let until = answer.until;
+    Finding { level, source: "smimea".into(), harvested: false, trust: Trust::Vouched, answer, standings, until }
 }
 
 fn refused() -> Standing {
@@ -245,6 +246,13 @@ fn trace() -> Trace {
             })
             .collect(),
         candidates: judgement.examined,
+        fetched: vec![Exchange {
+            question: "CRL http://crl.example.org/ca.crl".to_owned(),
+            server: "192.0.2.1:80".to_owned(),
+            transport: "http",
+            result: "712 octets".to_owned(),
+            extended_errors: Vec::new(),
+        }],
         look_again: NOW + 290,
     }
 }
