@@ -45,7 +45,7 @@ impl Certificate {
     ///
     /// A common name that only looks like a domain does not count: it is no name that an authority is held to.
     pub fn names_domain(&self, domain: &str) -> bool {
-        let Some(domain) = domain_in_ascii(domain) else {
+        let Some(domain) = domain_in_ascii(domain).filter(|domain| !domain.contains('*')) else {
             return false;
         };
         let same = |name: &str| domain_in_ascii(name).is_some_and(|name| name == domain);

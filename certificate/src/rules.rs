@@ -2,7 +2,7 @@
 //!
 //! certval gets a finished path. What it does not do, or not as it is wanted here, is done around it: signatures
 //! (`signature`), dates before 1970, the path itself (`search`), constraints on mail addresses in all their forms
-//! (`mail_constraints`), and revocation (`revocation`).
+//! (`mail_constraints`), extended key usage along the path, and revocation (`revocation`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,12 +18,11 @@ use x509_cert::der::oid::ObjectIdentifier;
 use crate::anchors::{Anchor, Member};
 use crate::certificate::Certificate;
 use crate::der::{self, Problem, tag};
+use crate::purpose;
 use crate::refusal::Refusal;
 use crate::requirements::Policies;
 use crate::time::UnixTime;
 
-/// id-kp-emailProtection.
-const EMAIL_PROTECTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4");
 /// cRLDistributionPoints, which `revocation` processes.
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");
 /// subjectAltName, which is read in any case.
@@ -74,6 +73,9 @@ pub(crate) fn check(chain: &[Arc<Member>], anchor: &Anchor, rules: &Rules<'_>) -
     let refused = |status| refusal(status, leaf);
     let malformed = |problem: Problem| Refusal::new("malformed", format!("the trust anchor cannot be used: {problem}"));
     let trust = anchor.named(last.certificate.issuer_der()).map_err(malformed)?;
+    if rules.mail {
+        check_purposes(chain.iter().chain(&anchor.member))?;
+    }
     let settings = settings(rules)?;
     let settings = enforce_trust_anchor_constraints(&settings, &trust).map_err(refused)?;
     // certval wants the one below the anchor first.
@@ -98,6 +100,22 @@ pub(crate) fn check(chain: &[Arc<Member>], anchor: &Anchor, rules: &Rules<'_>) -
     Ok(())
 }
 
+/// An authority whose own extended key usage leaves out mail cannot give it (the CA/Browser Forum's rule; RFC 5280 says
+/// nothing). By hand, because certval takes anyExtendedKeyUsage further down for another purpose than mail.
+fn check_purposes<'a>(path: impl Iterator<Item = &'a Arc<Member>>) -> Result<(), Refusal> {
+    for member in path {
+        let subject = member.certificate.subject();
+        let malformed = |problem| Refusal::new("malformed", format!("{subject} is malformed: {problem}"));
+        let parts = member.parts().map_err(malformed)?;
+        let usage = parts.extension(purpose::EXTENDED_KEY_USAGE).map(purpose::allows_mail);
+        if usage.transpose().map_err(malformed)? == Some(false) {
+            let sentence = format!("the extended key usage of {subject} is not for mail");
+            return Err(Refusal::new("wrong-purpose", sentence));
+        }
+    }
+    Ok(())
+}
+
 fn settings(rules: &Rules<'_>) -> Result<CertificationPathSettings, Refusal> {
     let mut settings = CertificationPathSettings::new();
     // A time of 0 would disable the checks of dates.
@@ -116,12 +134,6 @@ fn settings(rules: &Rules<'_>) -> Result<CertificationPathSettings, Refusal> {
             initial.insert(ObjectIdentifier::new(policy).map_err(|_| unreadable())?);
         }
         settings.set_initial_policy_set_from_oid_set(initial);
-    }
-    if rules.mail {
-        let mut mail = ObjectIdentifierSet::new();
-        mail.insert(EMAIL_PROTECTION);
-        settings.set_extended_key_usage_from_oid_set(mail);
-        settings.set_extended_key_usage_path(true);
     }
     Ok(settings)
 }

@@ -184,6 +184,12 @@ impl<'a> Search<'a> {
             if aim.only.is_some_and(|only| !Arc::ptr_eq(only, anchor)) {
                 continue;
             }
+            if let Some(Err(refusal)) =
+                anchor.member.as_ref().map(|member| strong_enough(&member.certificate, self.requirements))
+            {
+                misses.add(rank::STEP, refusal);
+                continue;
+            }
             if let Err(failed) = self.verify_certificate(&last, &Issuer::anchor(anchor, &last)) {
                 // A bare key that did not sign it is no more than another anchor.
                 if anchor.name.is_some() {
@@ -276,7 +282,6 @@ impl<'a> Search<'a> {
         let of_anchor = anchor.member.as_deref();
         if let Some(member) = of_anchor {
             in_time(&member.certificate, aim.rules.now).map_err(against)?;
-            strong_enough(&member.certificate, self.requirements).map_err(against)?;
         }
         rules::check(chain, anchor, &aim.rules).map_err(against)?;
         mail_constraints::check(&certificates, of_anchor).map_err(|problem| {

@@ -4,14 +4,23 @@
 //! * [`facts`]: what each of them says;
 //! * [`forms`]: DER and PEM, and what is neither;
 //! * [`second_opinion`]: the openssl command and x509-cert say the same;
-//! * [`hostile`]: bytes that mean harm.
+//! * [`hostile`]: bytes that mean harm;
+//! * [`paths`]: path building and its rules;
+//! * [`revoked`]: revocation lists and OCSP, with `openssl ocsp` as the responder;
+//! * [`pkits`]: paths of NIST's test suite;
+//! * [`openssl_paths`]: `openssl verify` and we say the same of chains, or the difference has a reason;
+//! * [`authority`]: authorities and certificates made for one test.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that stops is a test that fails")]
 
+mod authority;
 mod facts;
 mod forms;
 mod hostile;
+mod openssl_paths;
+mod paths;
 mod pkits;
+mod revoked;
 mod second_opinion;
 
 use certdir_certificate::{Certificate, Error};
