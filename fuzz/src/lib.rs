@@ -31,6 +31,9 @@ pub const ALL: &[Target] = &[
     ("dns_answer", dns_answer),
     ("ldap_message", ldap_message),
     ("candidate", candidate),
+    ("bundle", bundle),
+    ("multipart", multipart),
+    ("ldap_response", ldap_response),
 ];
 
 /// One certificate in DER: what is read can be written as PEM and read again.
@@ -256,4 +259,28 @@ pub fn candidate(data: &[u8]) {
     if let Some(candidate) = Candidate::from_smimea(data, Match::Recipient) {
         let _ = candidate.readable();
     }
+}
+
+/// A PKCS #7 bundle: what is taken out of it is part of it.
+pub fn bundle(data: &[u8]) {
+    if let Ok(certificates) = certdir_resolver::bundle::certificates(data) {
+        assert!(certificates.len() <= certdir_resolver::bundle::MAX_CERTIFICATES);
+        assert!(certificates.iter().map(|der| der.len()).sum::<usize>() <= data.len());
+    }
+}
+
+/// A multipart answer: the media type up to the first line feed, then the body.
+pub fn multipart(data: &[u8]) {
+    let mut halves = data.splitn(2, |octet| *octet == b'\n');
+    let (Some(media_type), Some(body)) = (halves.next(), halves.next()) else {
+        return;
+    };
+    if let Ok(parts) = certdir_resolver::multipart::parts(&String::from_utf8_lossy(media_type), body) {
+        assert!(parts.iter().map(|part| part.len()).sum::<usize>() <= body.len());
+    }
+}
+
+/// A message as an LDAP server sends it to us.
+pub fn ldap_response(data: &[u8]) {
+    certdir_resolver::ldap::is_response(data);
 }

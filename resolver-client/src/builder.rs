@@ -15,14 +15,14 @@ use crate::counters::Counters;
 use crate::dns::{Dns, NameServer, TrustAnchors};
 use crate::error::Error;
 use crate::fetch::{self, Fetch};
-use crate::ldap::Directory;
+use crate::ldap::{AnnouncedDirectories, Directory};
 use crate::policy::Policy;
 use crate::reach::Reach;
 use crate::resolver::{Clock, Inner, Listed, Resolver};
 use crate::smimea::Smimea;
 use crate::source::Source;
 use crate::spec::{Kind, Spec};
-use crate::store::Store;
+use crate::store::{AnnouncedStores, Store};
 use crate::tls::Tls;
 
 /// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
@@ -213,6 +213,12 @@ impl Builder {
                     Kind::Cert => Arc::new(Cert::new(Arc::clone(&dns), unsigned_dns)),
                     Kind::Ldap(settings) => Arc::new(Directory::new(settings)?),
                     Kind::Store(settings) => Arc::new(Store::new(settings)?),
+                    Kind::AnnouncedDirectories(settings) => {
+                        Arc::new(AnnouncedDirectories::new(Arc::<Dns>::clone(&dns), settings))
+                    }
+                    Kind::AnnouncedStores(settings) => {
+                        Arc::new(AnnouncedStores::new(Arc::<Dns>::clone(&dns), settings))
+                    }
                     Kind::Own(source) => source,
                 };
                 let listed = Listed { number, label: source.label().into(), source, trust };

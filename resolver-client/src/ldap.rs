@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use certdir_certificate::{Certificate, UnixTime};
+use certdir_certificate::UnixTime;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -51,6 +51,12 @@ const MAX_CONTEXTS: usize = 4;
 
 /// Announced servers that are remembered.
 const MAX_SERVERS: usize = 256;
+
+/// Whether these octets are a message that a server may send. For the fuzzer; the source reads no other way.
+#[doc(hidden)]
+pub fn is_response(octets: &[u8]) -> bool {
+    message::read(octets).is_ok()
+}
 
 /// How a connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -412,8 +418,9 @@ fn candidates(answered: &Answered, level: Level) -> Vec<Candidate> {
     }
     let unread = |complaint| Candidate { claim: Claim::Bare, matched, certificate: Some(Err(complaint)) };
     found.extend(complaints.into_iter().take(MAX_CANDIDATES).map(unread));
-    let (authorities, mut own): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|c| c.readable().is_some_and(|c: &Arc<Certificate>| c.is_ca()));
+    // Self-made certificates of people often say that they are an authority, too.
+    let is_authority = |c: &Candidate| c.readable().is_some_and(|c| c.is_ca() && !c.can_encrypt());
+    let (authorities, mut own): (Vec<_>, Vec<_>) = found.into_iter().partition(is_authority);
     // Only authorities: the entry holds nothing for a mailbox.
     if !own.is_empty() {
         own.extend(authorities);
@@ -469,6 +476,7 @@ impl AnnouncedDirectories {
     async fn ask(&self, inquiry: &mut Inquiry, subject: &Subject) -> Result<(Outcome, UnixTime), Failure> {
         let name = format!("_ldap._tcp.{}", subject.address.domain().as_str());
         let announced = self.announcements.announced(&name, inquiry.now).await?;
+        inquiry.exchanges.extend(announced.exchanges.iter().cloned());
         inquiry.dnssec = Some(if announced.secure { Dnssec::Secure } else { Dnssec::Insecure });
         let targets = announced.in_order();
         if targets.is_empty() {

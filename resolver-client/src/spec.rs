@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Cert,
     Ldap(ldap::Settings),
     Store(store::Settings),
+    AnnouncedDirectories(ldap::AnnouncedSettings),
+    AnnouncedStores(store::AnnouncedSettings),
     Own(Arc<dyn Source>),
 }
 
@@ -57,6 +59,17 @@ impl Spec {
         Spec::new(Kind::Store(settings))
     }
 
+    /// The LDAP directories that mail domains announce by `_ldap._tcp` SRV records, as the agents of the Direct Project ask
+    /// them.
+    pub fn announced_directories(settings: ldap::AnnouncedSettings) -> Spec {
+        Spec::new(Kind::AnnouncedDirectories(settings))
+    }
+
+    /// The certificate stores that mail domains announce by `_certificates._tcp` SRV records (RFC 4387 section 3.2).
+    pub fn announced_stores(settings: store::AnnouncedSettings) -> Spec {
+        Spec::new(Kind::AnnouncedStores(settings))
+    }
+
     /// A folder of certificates on this machine, which the operator vouches for.
     pub fn folder(path: impl Into<PathBuf>) -> Spec {
         Spec::own(Arc::new(Folder::new(path)))
@@ -82,6 +95,8 @@ impl Spec {
         match &mut self.kind {
             Kind::Ldap(settings) => settings.tls = tls,
             Kind::Store(settings) => settings.tls = tls,
+            Kind::AnnouncedDirectories(settings) => settings.tls = tls,
+            Kind::AnnouncedStores(settings) => settings.tls = tls,
             Kind::Smimea | Kind::Cert | Kind::Own(_) => {}
         }
         self
@@ -90,8 +105,9 @@ impl Spec {
     /// Reads the text form, see `docs/resolver.md`:
     ///
     /// * `smimea`, `cert`: records in DNS;
-    /// * `ldap://host/base`, `ldaps://host/base`, with a filter as in RFC 4516: `ldap://host/base??sub?(mail={address})`;
+    /// * `ldap://host/base`, `ldap+starttls://host/base`, `ldaps://host/base`, with a filter as in RFC 4516: `ldap://host/base??sub?(mail={address})`;
     /// * `certdir:https://host`, `store:https://host/path` (RFC 4387);
+    /// * `announced-ldap`, `announced-store`: servers that mail domains announce by SRV records;
     /// * `folder:/path`.
     ///
     /// The words `chain:` and `or-chain:` ([`Trust`]) and `harvested:` may stand before it.
@@ -104,12 +120,14 @@ impl Spec {
             Some(("chain", rest)) => Ok(Spec::parse(rest)?.trust(Trust::Chain)),
             Some(("or-chain", rest)) => Ok(Spec::parse(rest)?.trust(Trust::VouchedOrChain)),
             Some(("harvested", rest)) => Ok(Spec::parse(rest)?.harvested()),
-            Some(("ldap" | "ldaps", _)) => Ok(Spec::ldap(directory(text)?)),
+            Some(("ldap" | "ldap+starttls" | "ldaps", _)) => Ok(Spec::ldap(directory(text)?)),
             Some(("certdir", url)) => Ok(Spec::store(store::Settings::new(Dialect::Certdir, url)?)),
             Some(("store", url)) => Ok(Spec::store(store::Settings::new(Dialect::Store, url)?)),
             Some(("folder", path)) if !path.is_empty() => Ok(Spec::folder(path)),
             None if text == "smimea" => Ok(Spec::smimea()),
             None if text == "cert" => Ok(Spec::cert()),
+            None if text == "announced-ldap" => Ok(Spec::announced_directories(ldap::AnnouncedSettings::new()?)),
+            None if text == "announced-store" => Ok(Spec::announced_stores(store::AnnouncedSettings::new()?)),
             _ => Err(unknown()),
         }
     }
@@ -167,6 +185,8 @@ impl fmt::Debug for Spec {
             Kind::Smimea => "smimea",
             Kind::Cert => "cert",
             Kind::Ldap(_) => "ldap",
+            Kind::AnnouncedDirectories(_) => "announced-ldap",
+            Kind::AnnouncedStores(_) => "announced-store",
             Kind::Store(_) => "store",
             Kind::Own(source) => source.label(),
         };

@@ -4,10 +4,14 @@
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use certdir_certificate::UnixTime;
+use certdir_zones::{Name, RecordType};
 
+use crate::dns::{Dns, Reply, Said};
 use crate::outcome::Failure;
+use crate::trace::Exchange;
 
 /// Targets of one name that are tried.
 pub(crate) const MAX_TARGETS: usize = 4;
@@ -26,7 +30,7 @@ pub struct Target {
 }
 
 /// The SRV records of a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Announced {
     /// The records; none when it is certain, or proven that nobody can be certain, that there are none.
     pub targets: Vec<Target>,
@@ -34,6 +38,8 @@ pub struct Announced {
     pub secure: bool,
     /// They may be used until this second, exclusive.
     pub until: UnixTime,
+    /// The messages exchanged for them, for the trace.
+    pub exchanges: Vec<Exchange>,
 }
 
 /// The SRV records of a name, on their way.
@@ -44,6 +50,40 @@ pub trait Announcements: Send + Sync {
     /// The SRV records of a name, for example `_ldap._tcp.example.org`. An answer that could not be had is a failure, never
     /// an empty list.
     fn announced<'a>(&'a self, name: &'a str, now: UnixTime) -> Announcing<'a>;
+}
+
+impl Announcements for Dns {
+    fn announced<'a>(&'a self, name: &'a str, now: UnixTime) -> Announcing<'a> {
+        Box::pin(async move {
+            let owner = Name::parse(name).map_err(|error| Failure::new("malformed", format!("{name}: {error}")))?;
+            let reply = self.look_up(&Arc::from(name), &owner, RecordType::SRV, now).await;
+            let Reply { said, mut until, question } = reply;
+            let (rdata, secure) = match said {
+                Said::Records { rdata, .. } => (rdata, true),
+                Said::Absent { .. } => (Vec::new(), true),
+                Said::NotSigned { unproven, .. } => {
+                    let unproven = unproven?;
+                    until = until.min(unproven.until);
+                    (unproven.rdata, false)
+                }
+                Said::Failed(failure) => return Err(failure),
+            };
+            let read = |octets: &Vec<u8>| target(octets).ok_or_else(|| Failure::new("malformed", "an SRV record"));
+            let targets = rdata.iter().map(read).collect::<Result<_, _>>()?;
+            Ok(Announced { targets, secure, until, exchanges: question.exchanges })
+        })
+    }
+}
+
+/// Reads SRV RDATA. The host must be one that can be looked up.
+fn target(rdata: &[u8]) -> Option<Target> {
+    let (&[p0, p1, w0, w1, q0, q1], name) = rdata.split_first_chunk::<6>()?;
+    let host = Name::from_wire(name).ok()?.to_string();
+    let host = host.trim_end_matches('.').to_owned();
+    let plain = host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+    let (priority, weight, port) =
+        (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([w0, w1]), u16::from_be_bytes([q0, q1]));
+    plain.then_some(Target { priority, weight, port, host })
 }
 
 impl Announced {
@@ -82,32 +122,24 @@ fn order(mut targets: Vec<Target>, mut chance: impl FnMut(u64) -> u64) -> Vec<Ta
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::HashMap;
-    use std::sync::Mutex;
-
+mod tests {
     use super::*;
 
     fn target(priority: u16, weight: u16, host: &str) -> Target {
         Target { priority, weight, port: 389, host: host.to_owned() }
     }
 
-    /// What DNS is told to say; names that are not in it are failures.
-    #[derive(Default)]
-    pub(crate) struct Told(pub(crate) Mutex<HashMap<String, Announced>>);
-
-    impl Told {
-        pub(crate) fn with(self, name: &str, secure: bool, targets: &[(u16, &str)]) -> Told {
-            let targets = targets.iter().map(|(port, host)| Target { port: *port, ..target(1, 1, host) }).collect();
-            self.0.lock().unwrap().insert(name.to_owned(), Announced { targets, secure, until: 5_000 });
-            self
+    #[test]
+    fn records_are_read() {
+        let host = [&[0, 1, 0, 2, 0x28, 0x95][..], b"\x04ldap\x07example\x00"].concat();
+        let expected = Target { priority: 1, weight: 2, port: 10389, host: "ldap.example".to_owned() };
+        assert_eq!(target(&host), Some(expected));
+        assert_eq!(target(&[0, 0, 0, 0, 0, 0, 0]).unwrap().host, "", "decidedly not there");
+        for cut in 0..host.len() {
+            assert_eq!(target(&host[..cut]), None, "{cut}");
         }
-    }
-
-    impl Announcements for Told {
-        fn announced<'a>(&'a self, name: &'a str, _now: UnixTime) -> Announcing<'a> {
-            let told = self.0.lock().unwrap().get(name).cloned();
-            Box::pin(async move { told.ok_or_else(|| Failure::new("timeout", "no answer")) })
+        for name in [&b"\x02a/\x00"[..], b"\x02a@\x00", b"\x02a:\x00", b"\x01a\x00\x00"] {
+            assert_eq!(target(&[&[0; 6], name].concat()), None, "{name:?}");
         }
     }
 

@@ -400,6 +400,7 @@ impl AnnouncedStores {
     ) -> Result<Told, Failure> {
         let name = format!("_certificates._tcp.{}", subject.address.domain().as_str());
         let announced = self.announcements.announced(&name, now).await?;
+        exchanges.extend(announced.exchanges.iter().cloned());
         *dnssec = Some(if announced.secure { Dnssec::Secure } else { Dnssec::Insecure });
         let life = announced.until.saturating_sub(now);
         let not_served = |reason| Ok(Told { outcome: Outcome::NotServed { reason }, life });

@@ -9,8 +9,11 @@
 )]
 
 mod certificates;
+mod directories;
+mod folders;
 mod judgement;
 mod lies;
 mod proxy;
 mod servers;
+mod stores;
 mod truth;
