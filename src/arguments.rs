@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use certdir_directory::{Address, DomainName, Role, State};
+use certdir_directory::{Address, Cursor, DomainName, Role, State};
 use certdir_resolver::Spec;
 use certdir_resolver::reach::IpNet;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,14 +67,16 @@ pub(crate) enum Command {
     },
     /// The current and coming certificates.
     List(List),
-    /// The numbered publication log.
+    /// The numbered publication log: of the data folder, or of a running directory (--url) what the token may read.
     Changes {
-        /// Only what came after this Version.
-        #[arg(long, default_value_t = 0, value_name = "VERSION")]
-        since: u64,
-        /// Go on as changes come.
+        /// Only what came after this Version, or after a cursor of the feed (17-9f86d081884c7d65), which only this store has.
+        #[arg(long, default_value_t = Cursor::BEGINNING, value_name = "VERSION")]
+        since: Cursor,
+        /// Go on as changes come; from a running directory also over its restarts.
         #[arg(long)]
         follow: bool,
+        #[command(flatten)]
+        remote: Remote,
     },
     /// The certificate to encrypt to, found as a gateway finds it: over validated DNS.
     Resolve(Resolve),
@@ -312,7 +314,7 @@ pub(crate) enum DenialChoice {
 /// A running directory instead of the data folder.
 #[derive(Debug, Args, Clone)]
 pub(crate) struct Remote {
-    /// A running directory to change, such as http://127.0.0.1:8080, instead of the data folder. Commands without this flag look
+    /// A running directory, such as http://127.0.0.1:8080, instead of the data folder. Commands without this flag look
     /// at the data folder.
     #[arg(long, value_name = "URL", env = "CERTDIR_URL")]
     pub(crate) url: Option<String>,

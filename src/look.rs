@@ -3,20 +3,27 @@
 use std::io::Write;
 use std::time::Duration;
 
-use certdir_directory::{Address, Authority, Follower, HistoryRow, INCEPTION_SKEW, ListFilter, Publication, Shown};
+use certdir_directory::{
+    Address, Authority, Cursor, Follower, HistoryRow, INCEPTION_SKEW, ListFilter, Publication, Shown,
+};
 use certdir_zones::{Validity, write_trust_anchors, write_zone};
 use serde_json::json;
 
-use crate::arguments::{Everywhere, List, ZoneCommand};
+use crate::arguments::{Everywhere, List, Remote, ZoneCommand};
 use crate::clock::{clock, now};
 use crate::error::{Error, Exit};
 use crate::output::{Output, date, short};
 use crate::publish::open_existing;
+use crate::remote::Directory;
 
 /// Rows read at once.
 const PAGE: u32 = 1_000;
 /// How often `changes --follow` looks.
 const FOLLOW: Duration = Duration::from_millis(200);
+/// How long `changes --follow` waits before it looks for a directory that was lost.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// What a directory says, or what is said of it, while it is away for a moment.
+const LOST: [&str; 5] = ["unreachable", "not-ready", "stale", "store", "time-limit"];
 /// How long the signatures that only an export has are valid: the NSEC3 chain. As long as the stored ones at most.
 const EXPORT_VALIDITY: i64 = certdir_directory::SIGNATURE_LIFETIME;
 
@@ -143,10 +150,22 @@ fn line(row: &HistoryRow) -> String {
 }
 
 /// The publication log.
-pub(crate) async fn changes(everywhere: &Everywhere, since: u64, follow: bool) -> Result<Exit, Error> {
+pub(crate) async fn changes(
+    everywhere: &Everywhere,
+    since: Cursor,
+    follow: bool,
+    remote: &Remote,
+) -> Result<Exit, Error> {
     let output = Output { json: everywhere.json };
+    if let Some(url) = &remote.url {
+        return remote_changes(output, &Directory::new(url, remote.token.as_deref())?, since, follow);
+    }
     let store = open_existing(everywhere).await?;
-    let mut since = since;
+    let known = store.cursor(since.version).await?;
+    if known.is_none_or(|known| since.mark.is_some() && since.mark != known.mark) {
+        return Err(Error::Usage(format!("this store has no Version {since}; begin anew without --since")));
+    }
+    let mut since = since.version;
     loop {
         let rows = store.publications_since(since, PAGE).await?;
         for row in &rows {
@@ -164,6 +183,43 @@ pub(crate) async fn changes(everywhere: &Everywhere, since: u64, follow: bool) -
             }
         }
     }
+}
+
+/// What a running directory tells of its log.
+fn remote_changes(output: Output, directory: &Directory, since: Cursor, follow: bool) -> Result<Exit, Error> {
+    let mut since = since.to_string();
+    let mut begun = false;
+    loop {
+        let page = match directory.changes(&since, begun && follow) {
+            Ok(page) => page,
+            // Who follows goes on when the directory is there again: the cursor says from where.
+            Err(Error::Remote { code, message }) if begun && LOST.contains(&code.as_str()) => {
+                tracing::warn!(code, "{message}");
+                std::thread::sleep(RECONNECT);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        begun = true;
+        for row in &page.changes {
+            output.document(row)?;
+            output.line(remote_change(row))?;
+        }
+        since = page.cursor;
+        if !page.more && !follow {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+fn remote_change(row: &serde_json::Value) -> String {
+    let text = |name: &str| row.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let version = row.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let what = match text("address") {
+        "" => text("domain").to_owned(),
+        address => format!("{address}\t{}", short(text("sha256"))),
+    };
+    format!("{version}\t{}\t{}\t{what}", text("time"), text("kind"))
 }
 
 fn change(row: &Publication) -> String {

@@ -87,7 +87,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Error> {
         Command::Show { address } => look::show(&everywhere, &address).await,
         Command::History { address } => look::history(&everywhere, &address).await,
         Command::List(list) => look::list(&everywhere, list).await,
-        Command::Changes { since, follow } => look::changes(&everywhere, since, follow).await,
+        Command::Changes { since, follow, remote } => look::changes(&everywhere, since, follow, &remote).await,
         Command::Zone(command) => look::zone(&everywhere, command).await,
         Command::Resolve(arguments) => resolve::resolve(&everywhere, arguments).await,
     }

@@ -33,6 +33,15 @@ struct Problem {
     detail: String,
 }
 
+/// A page of its log.
+#[derive(Deserialize)]
+pub(crate) struct Changes {
+    /// What to give as `since` next.
+    pub(crate) cursor: String,
+    pub(crate) more: bool,
+    pub(crate) changes: Vec<Value>,
+}
+
 impl Directory {
     pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Directory, Error> {
         let base = url.trim_end_matches('/').to_string();
@@ -116,6 +125,13 @@ impl Directory {
             request = request.query("reason", reason);
         }
         self.read(request.call())
+    }
+
+    /// What its log says after a cursor; waits for something new if there is nothing yet.
+    pub(crate) fn changes(&self, since: &str, wait: bool) -> Result<Changes, Error> {
+        let request = self.agent.get(format!("{}/v1/changes", self.base)).query("since", since).query("limit", "1000");
+        let request = if wait { request.query("wait", "30s") } else { request };
+        self.read(request.header("Authorization", format!("Bearer {}", self.token)).call())
     }
 
     /// Hosts a domain.

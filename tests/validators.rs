@@ -74,7 +74,7 @@ impl Family {
 }
 
 /// Python as Debian packages it, which finds the modules that Debian packages.
-fn python() -> Command {
+pub(crate) fn python() -> Command {
     let mut python = client("python3");
     let debian = std::path::Path::new("/usr/bin/python3");
     if debian.exists() {

@@ -720,7 +720,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     run(shell.args(["-c", &format!("kill -{name} {pid}")])).ok();
 }
 
-fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+pub(crate) fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&lines);
     thread::spawn(move || {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use certdir_certificate::Certificate;
+use certdir_directory::Cursor;
 use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, UdpCertificates, Zones, answer};
+use certdir_http::{Names, Search};
 use certdir_resolver::Match;
 use certdir_resolver::outcome::Candidate;
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
@@ -34,6 +36,8 @@ pub const ALL: &[Target] = &[
     ("bundle", bundle),
     ("multipart", multipart),
     ("ldap_response", ldap_response),
+    ("search_query", search_query),
+    ("feed_body", feed_body),
 ];
 
 /// One certificate in DER: what is read can be written as PEM and read again.
@@ -85,6 +89,25 @@ pub fn name_wire(data: &[u8]) {
     let again = Name::parse(&name.to_string()).expect("our own writing");
     assert_eq!(name, again);
     assert!(name.as_wire().len() <= 255);
+}
+
+/// The query of a look-up in the certificate store.
+pub fn search_query(data: &[u8]) {
+    let Ok(query) = str::from_utf8(data) else { return };
+    if let Ok(Search::Hash(_, hash)) = Search::read(query) {
+        // Exactly one text means it: its 27 characters stand in the query, or percent-encoded.
+        assert_eq!(hash.len(), 20);
+    }
+}
+
+/// The body of a subscription; and a cursor, which can be written as it was read.
+pub fn feed_body(data: &[u8]) {
+    if let Ok(names) = Names::read(data) {
+        assert!(!names.is_empty() && names.len() <= 16_384);
+    }
+    if let Some(cursor) = str::from_utf8(data).ok().and_then(|text| text.parse::<Cursor>().ok()) {
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
 }
 
 /// A domain name in master-file form.

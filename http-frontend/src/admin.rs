@@ -410,13 +410,13 @@ fn submissions(octets: Vec<u8>) -> Result<(Vec<Submission>, Vec<Item>), Problem>
     }
 }
 
-fn parse_domain(text: &str) -> Result<DomainName, Problem> {
+pub(crate) fn parse_domain(text: &str) -> Result<DomainName, Problem> {
     DomainName::parse(text)
         .map_err(|error| Problem::bad_request("bad-domain", format!("this is not a domain: {error}")))
 }
 
 /// The media type of a request's body, if it says one, must be among those known.
-fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {
+pub(crate) fn media_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if known.iter().any(|known| known.eq_ignore_ascii_case(essence)) {

@@ -24,6 +24,8 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use crate::attempts::Attempts;
+use crate::feed::Feed;
+use crate::life::Life;
 use crate::metrics::Requests;
 use crate::routes::router;
 use crate::site::{ExtraMetrics, Peer, Site};
@@ -52,9 +54,6 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// After this time of silence an HTTP/2 client is asked whether it is still there, and has [`HEAD_TIME`] to say so.
 const PING: Duration = Duration::from_secs(30);
-
-/// How long a connection may live; then it ends after the request it is in. A reader that never reads ends with it.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// How long requests under way may take to end at shutdown, or at the end of a connection's life.
 const GRACE: Duration = Duration::from_secs(10);
@@ -180,6 +179,7 @@ impl Frontend {
             extra_metrics,
             requests: Requests::default(),
             attempts: Attempts::default(),
+            feed: Feed::new(shutdown.clone()),
             uploads: Arc::new(Connections::new(self.options.changes, self.options.changes.div_ceil(2))),
             changes: Arc::new(Semaphore::new(self.options.changes)),
         });
@@ -285,8 +285,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     shutdown: watch::Receiver<bool>,
 ) {
+    let life = Life::begin();
+    let lived = life.clone();
     let answer = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(lived.clone());
         let router = router.clone();
         async move {
             Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
@@ -303,7 +306,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_WINDOW as usize)
             .serve_connection(TokioIo::new(stream), answer);
-        run(connection, |connection| connection.graceful_shutdown(), shutdown).await;
+        run(connection, |connection| connection.graceful_shutdown(), &life, shutdown).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -311,18 +314,23 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), answer);
-        run(connection, |connection| connection.graceful_shutdown(), shutdown).await;
+        run(connection, |connection| connection.graceful_shutdown(), &life, shutdown).await;
     }
 }
 
 /// Drives a connection; `end` lets it end after what is under way.
-async fn run<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), mut shutdown: watch::Receiver<bool>) {
+async fn run<C: Future>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
+    life: &Life,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut connection = std::pin::pin!(connection);
     // A connection that ends badly has a client that knows; there is nothing to do about it here.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = shutdown.wait_for(|stop| *stop) => {}
-        () = tokio::time::sleep(CONNECTION_LIFE) => {}
+        () = life.ended() => {}
     }
     end(connection.as_mut());
     let _ = tokio::time::timeout(GRACE, connection).await;

@@ -18,7 +18,7 @@ use crate::query::{Query, Segment};
 use crate::site::{Peer, Site};
 
 /// Seconds for which an answer may be reused: a reissue is seen after this, and a busy page costs one look-up in it.
-const MAX_AGE: UnixTime = 60;
+pub(crate) const MAX_AGE: UnixTime = 60;
 
 /// Whose certificate an answer holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -223,14 +223,7 @@ fn represent(
     now: UnixTime,
 ) -> Response {
     let (tag, max_age) = validators(entry, now);
-    let unchanged = request
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        // Weak comparison (RFC 9110 section 13.1.2).
-        .any(|given| given == "*" || given.trim_start_matches("W/") == tag.trim_start_matches("W/"));
+    let unchanged = unchanged(request, &tag);
     let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { body.into_response() };
     let headers = response.headers_mut();
     // Digits, dots and quotes are always a header value.
@@ -258,6 +251,18 @@ fn represent(
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     response
+}
+
+/// Whether the client has what a tag stands for already.
+pub(crate) fn unchanged(request: &HeaderMap, tag: &str) -> bool {
+    request
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        // Weak comparison (RFC 9110 section 13.1.2).
+        .any(|given| given == "*" || given.trim_start_matches("W/") == tag.trim_start_matches("W/"))
 }
 
 /// The entity tag of an entry, and the seconds for which an answer may be reused.

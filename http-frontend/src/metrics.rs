@@ -91,6 +91,13 @@ pub(crate) async fn metrics(State(site): State<Arc<Site>>) -> Response {
             }
         }
     }
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "# HELP certdir_http_subscriptions Subscriptions to changes that are open.\n\
+         # TYPE certdir_http_subscriptions gauge\ncertdir_http_subscriptions {}\n",
+        site.feed.places.open()
+    );
     text.push_str(
         "# HELP certdir_http_requests_total HTTP requests answered.\n# TYPE certdir_http_requests_total counter\n",
     );

@@ -66,6 +66,24 @@ impl Format {
     }
 }
 
+/// Whether a subscriber wants a stream of events, rather than JSON.
+pub(crate) fn accepts_events(headers: &HeaderMap) -> Result<bool, Problem> {
+    let values = headers.get_all(header::ACCEPT).iter().map(|value| value.to_str().unwrap_or_default());
+    let ranges: Vec<&str> =
+        values.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).collect();
+    if ranges.is_empty() {
+        return Ok(false);
+    }
+    match (quality(&ranges, "application/json"), quality(&ranges, "text/event-stream")) {
+        (0, 0) => Err(Problem::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "not-acceptable",
+            "changes come as text/event-stream or application/json",
+        )),
+        (json, events) => Ok(events > json),
+    }
+}
+
 /// The quality, in thousandths, that the most specific matching range gives a media type (RFC 9110 section 12.5.1).
 fn quality(ranges: &[&str], media_type: &str) -> u16 {
     let mut found = (0, 0);
@@ -74,7 +92,9 @@ fn quality(ranges: &[&str], media_type: &str) -> u16 {
         let name = parts.next().unwrap_or_default();
         let specific = if name.eq_ignore_ascii_case(media_type) {
             3
-        } else if name.eq_ignore_ascii_case("application/*") {
+        } else if name.strip_suffix('*').is_some_and(|kind| {
+            kind.ends_with('/') && media_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+        }) {
             2
         } else if name == "*/*" {
             1

@@ -12,7 +12,7 @@ use axum::routing::{delete, get};
 
 use crate::problem::Problem;
 use crate::site::Site;
-use crate::{admin, look_up, metrics, page};
+use crate::{admin, changes, look_up, metrics, page, search};
 
 /// The most time that a request may take, its body and its place in the queue of changes included.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
@@ -25,6 +25,8 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/", get(page::home))
         .route("/lookup", get(page::look_up))
         .route("/v1/addresses/{address}", get(look_up::address).delete(admin::withdraw_address))
+        .route("/v1/changes", get(changes::log).post(changes::names))
+        .route("/search.cgi", get(search::search))
         .route("/v1/certificates", axum::routing::post(admin::publish))
         .route("/v1/certificates/{sha256}", get(look_up::certificate).delete(admin::withdraw_certificate))
         .route("/v1/domains", get(admin::domains).post(admin::add_domain))
@@ -39,7 +41,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_path)
-        // Bodies are read in `admin` only, against its own limits.
+        // Bodies are read in `admin` and `changes` only, against limits of their own.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(site.clone(), surround))
         .with_state(site)

@@ -10,6 +10,7 @@ use certdir_directory::{Allowance, Authority, Clock, Connections, Reader, Store,
 use tokio::sync::Semaphore;
 
 use crate::attempts::Attempts;
+use crate::feed::Feed;
 use crate::metrics::Requests;
 use crate::problem::Problem;
 
@@ -32,6 +33,7 @@ pub(crate) struct Site {
     pub(crate) extra_metrics: ExtraMetrics,
     pub(crate) requests: Requests,
     pub(crate) attempts: Attempts,
+    pub(crate) feed: Feed,
     /// Bodies on their way, by source: nobody takes all places by sending slowly.
     pub(crate) uploads: Arc<Connections>,
     /// Bodies held in memory and changes under way at once.
@@ -73,7 +75,8 @@ impl Site {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+/// The token of a request.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = || {
         Problem::new(
             axum::http::StatusCode::UNAUTHORIZED,

@@ -124,6 +124,7 @@ impl House {
             extra_metrics: extra_metrics(),
             requests: Requests::default(),
             attempts: Attempts::default(),
+            feed: crate::feed::Feed::new(stop.subscribe()),
             uploads: Arc::new(certdir_directory::Connections::new(2, 1)),
             changes: Arc::new(Semaphore::new(2)),
         };
