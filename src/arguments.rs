@@ -414,6 +414,31 @@ pub(crate) struct Resolve {
     #[arg(long, value_name = "SECONDS", env = "CERTDIR_TIMEOUT", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
+    /// Stay, and print a line for every change, noticed by DNS Push where the domain's zone announces it.
+    #[arg(long, conflicts_with_all = ["explain", "pem"])]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+/// How `certdir resolve --follow` notices changes.
+#[derive(Debug, Args)]
+pub(crate) struct Following {
+    /// A directory whose change feed is followed, where nothing is pushed; a token in CERTDIR_TOKEN is used.
+    #[arg(long, value_name = "URL", requires = "follow")]
+    pub(crate) feed: Option<String>,
+    /// A token of that directory.
+    #[arg(long, value_name = "TOKEN", env = "CERTDIR_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// A push server (DNS over TLS) instead of the announced ones.
+    #[arg(long, value_name = "IP:PORT", value_parser = server, requires = "follow")]
+    pub(crate) push_server: Option<SocketAddr>,
+    /// The name that the push server's certificate must have; its address without it.
+    #[arg(long, value_name = "NAME", requires = "push_server")]
+    pub(crate) push_name: Option<String>,
+    /// Certificates (PEM) of the authorities that push servers and feeds must be certified by, instead of the public ones.
+    #[arg(long, value_name = "FILE", requires = "follow")]
+    pub(crate) tls_authorities: Option<PathBuf>,
 }
 
 /// Sources that are asked at once.

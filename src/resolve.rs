@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use certdir_resolver::policy::Revocation;
 use certdir_resolver::reach::Reach;
-use certdir_resolver::{Policy, Resolver, Verdict};
+use certdir_resolver::tls::Tls;
+use certdir_resolver::{Address, Feed, Policy, PushServer, Resolver, Rollover, Verdict, Watching, Way};
+use futures_util::StreamExt;
+use futures_util::stream::select_all;
 use serde_json::json;
 
-use crate::arguments::{self, Everywhere, Resolve};
+use crate::arguments::{self, Everywhere, Following, Resolve};
 use crate::clock::now;
 use crate::error::{Error, Exit};
 use crate::output::{Output, date};
@@ -29,7 +32,7 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
     let mut builder = Resolver::builder(Arc::new(now))
         .timeout(Duration::from_secs(arguments.timeout))
         .policy(policy)
-        .fetching(reach, Default::default());
+        .fetching(reach.clone(), Default::default());
     for server in &arguments.servers {
         builder = builder.server(*server);
     }
@@ -44,6 +47,10 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
     }
     for file in &arguments.intermediates {
         builder = builder.intermediates(&read(file)?)?;
+    }
+    if arguments.follow {
+        let watching = watching(&arguments.following, reach)?;
+        return follow(output, &builder.watching(watching).build()?, &arguments.addresses).await;
     }
     let resolver = builder.build()?;
     let mut worst = Exit::Done;
@@ -74,6 +81,44 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::File { path: path.display().to_string(), source })
+}
+
+/// Prints every change until the program is stopped.
+async fn follow(output: Output, resolver: &Resolver, addresses: &[Address]) -> Result<Exit, Error> {
+    let streams = addresses.iter().map(|address| resolver.watch(address)).collect::<Result<Vec<_>, _>>()?;
+    let mut rollovers = select_all(streams);
+    while let Some(Rollover { new, via, at, .. }) = rollovers.next().await {
+        let way = via.map_or("first", Way::code);
+        let mut document = document(&new);
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("via".to_owned(), json!(way));
+            fields.insert("at".to_owned(), json!(at));
+        }
+        output.document(&document)?;
+        output.line(format!("{}\t{way}\t{}", date(at), line(&new)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// How changes are to be noticed.
+fn watching(following: &Following, reach: Reach) -> Result<Watching, Error> {
+    let tls = match &following.tls_authorities {
+        Some(file) => Tls::authorities(&read(file)?)?,
+        None => Tls::public()?,
+    };
+    let mut watching = Watching::new()?.tls(tls.clone()).reach(reach);
+    if let Some(url) = &following.feed {
+        let mut feed = Feed::new(url, tls.clone())?;
+        if let Some(token) = &following.token {
+            feed = feed.token(token)?;
+        }
+        watching = watching.feed(feed);
+    }
+    if let Some(address) = following.push_server {
+        let name = following.push_name.clone().unwrap_or_else(|| address.ip().to_string());
+        watching = watching.push_server(PushServer::new(address, name, tls));
+    }
+    Ok(watching)
 }
 
 #[expect(clippy::print_stderr, reason = "with --pem, standard output carries certificates and nothing else")]

@@ -24,6 +24,8 @@ use crate::source::Source;
 use crate::spec::{Kind, Spec};
 use crate::store::{AnnouncedStores, Store};
 use crate::tls::Tls;
+use crate::watch::board::Types;
+use crate::watch::settings::Watching;
 
 /// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +61,7 @@ pub struct Builder {
     authorities: Anchors,
     intermediates: Pool,
     fetch: Option<Fetching>,
+    watching: Option<Watching>,
 }
 
 /// What is fetched to appraise certificates.
@@ -83,6 +86,7 @@ impl Builder {
             authorities: Anchors::new(),
             intermediates: Pool::new(),
             fetch: Some(Fetching { reach: Reach::public(), bounds: fetch::Bounds::default() }),
+            watching: None,
         }
     }
 
@@ -180,6 +184,12 @@ impl Builder {
         self
     }
 
+    /// How [`Resolver::watch`] notices changes; without it as [`Watching::new`] says.
+    pub fn watching(mut self, watching: Watching) -> Self {
+        self.watching = Some(watching);
+        self
+    }
+
     /// The resolver. Sends nothing yet.
     ///
     /// # Errors
@@ -202,11 +212,15 @@ impl Builder {
         });
         let tiers = if self.tiers.is_empty() { vec![vec![Spec::smimea()]] } else { self.tiers };
         let (mut managed, mut harvested) = (Vec::new(), Vec::new());
+        let mut watching = self.watching.map_or_else(Watching::new, Ok)?;
+        watching.types = Types { smimea: false, cert: false };
         let mut number = 0;
         for tier in tiers {
             let mut together = Vec::new();
             for Spec { kind, trust, harvested: last } in tier {
                 number += 1;
+                watching.types.smimea |= matches!(kind, Kind::Smimea);
+                watching.types.cert |= matches!(kind, Kind::Cert);
                 let unsigned_dns = trust != Trust::Vouched;
                 let source: Arc<dyn Source> = match kind {
                     Kind::Smimea => Arc::new(Smimea::new(Arc::clone(&dns), unsigned_dns)),
@@ -233,7 +247,8 @@ impl Builder {
             entries: self.bounds.entries.div_ceil(DOMAIN_SHARE),
             octets: self.bounds.octets.div_ceil(DOMAIN_SHARE),
         };
-        Ok(Resolver::new(Inner {
+        let inner = Inner {
+            dns,
             managed,
             harvested,
             appraiser: Appraiser::new(chains, Arc::clone(&policy)),
@@ -244,7 +259,8 @@ impl Builder {
             domains: Cache::new(domains),
             counters: Counters::default(),
             ahead: Mutex::default(),
-        }))
+        };
+        Ok(Resolver::new(inner, watching))
     }
 }
 

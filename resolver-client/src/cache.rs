@@ -160,6 +160,17 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
         }
     }
 
+    /// The keys of everything that may be used.
+    pub(crate) fn keys(&self, now: UnixTime) -> Vec<K> {
+        let mut keys = Vec::new();
+        for part in self.parts() {
+            let entries = locked(&part.entries);
+            let usable = entries.map.iter().filter(|(_, entry)| !entry.stale(now));
+            keys.extend(usable.map(|(key, _)| K::clone(key)));
+        }
+        keys
+    }
+
     /// Entries and their octets.
     pub(crate) fn size(&self) -> (usize, usize) {
         self.parts().fold((0, 0), |(count, octets), part| {

@@ -97,7 +97,7 @@ pub(crate) struct Unproven {
 impl Dns {
     /// Validates here, from `anchors` on. `timeout` is for one whole look-up.
     pub(crate) fn validating(servers: &[NameServer], anchors: TrustAnchors, timeout: Duration) -> Self {
-        Dns { trust: Box::new(Validating::new(Wire::new(servers, timeout), anchors)), timeout }
+        Dns { trust: Box::new(Validating::new(Wire::new(servers, timeout).direct(), anchors)), timeout }
     }
 
     /// Believes the AD bit of validating resolvers.

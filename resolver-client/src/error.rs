@@ -1,8 +1,9 @@
-//! Why a resolver could not be built. Looking up never fails with an error: it ends in a verdict.
+//! Why a resolver could not be built, or an address not be watched. Looking up never fails with an error: it ends in a
+//! verdict.
 
 use std::path::PathBuf;
 
-/// Why a resolver could not be built.
+/// Why a resolver could not be built, or an address not be watched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -42,6 +43,15 @@ pub enum Error {
     /// A certification authority's certificate cannot be used.
     #[error("the certification authority's certificate: {0}")]
     BadAuthority(String),
+    /// The settings of a change feed.
+    #[error("the change feed: {0}")]
+    BadFeed(String),
+    /// An address was to be watched outside a tokio runtime.
+    #[error("addresses are watched inside a tokio runtime only")]
+    NoRuntime,
+    /// As many addresses are watched as may be.
+    #[error("{0} addresses are watched; raise the limit or watch fewer")]
+    TooManyWatched(usize),
     /// The DNS library refused its settings.
     #[error("the DNS client cannot be set up: {0}")]
     Setup(String),
@@ -58,6 +68,9 @@ impl Error {
             Error::BadTls(_) => "bad-tls",
             Error::BadSource(_) => "bad-source",
             Error::BadAuthority(_) => "bad-authority",
+            Error::BadFeed(_) => "bad-feed",
+            Error::NoRuntime => "no-runtime",
+            Error::TooManyWatched(_) => "too-many-watched",
             Error::Setup(_) => "dns-setup",
         }
     }

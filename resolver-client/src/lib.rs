@@ -12,6 +12,9 @@
 //! announce servers, and [`fetch`] gets what certificates point at. HTTP is spoken by [`http`] over [`tls`], within the
 //! bounds of [`reach`] where strangers name the server; [`ber`], [`bundle`] and [`multipart`] read what comes.
 //!
+//! [`Resolver::watch`] says when a verdict changes ([`watch`](mod@watch)): DNS Push ([`push`]), the change feed of a directory
+//! ([`feed`]) or the end of a verdict's life tell when to ask again.
+//!
 //! No path leads from an error to "no certificate". The tables of outcomes, verdicts and codes are in
 //! `docs/resolver.md`.
 //!
@@ -54,6 +57,7 @@ mod chain;
 pub mod counters;
 mod dns;
 pub mod error;
+pub mod feed;
 pub mod fetch;
 pub mod folder;
 mod http;
@@ -62,6 +66,7 @@ pub mod ldap;
 pub mod multipart;
 pub mod outcome;
 pub mod policy;
+mod push;
 pub mod reach;
 pub mod resolver;
 mod smimea;
@@ -72,6 +77,7 @@ pub mod store;
 pub mod tls;
 pub mod trace;
 pub mod verdict;
+pub mod watch;
 
 pub use certdir_certificate::{Certificate, UnixTime};
 pub use certdir_zones::Address;
@@ -81,6 +87,7 @@ pub use builder::Builder;
 pub use counters::Counts;
 pub use dns::{MAX_NEGATIVE_LIFE, MAX_POSITIVE_LIFE, NameServer};
 pub use error::Error;
+pub use feed::Feed;
 pub use outcome::{Failure, Match, Outcome};
 pub use policy::Policy;
 pub use resolver::{Clock, FAILURE_LIFE, Resolver};
@@ -88,3 +95,5 @@ pub use source::{Answer, Level, Source, Subject};
 pub use spec::Spec;
 pub use trace::Trace;
 pub use verdict::Verdict;
+pub use watch::settings::{PushServer, Watching};
+pub use watch::{Rollover, Rollovers, WatchCounters, Way};

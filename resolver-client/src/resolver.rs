@@ -16,12 +16,16 @@ use crate::builder::Builder;
 use crate::cache::{Cache, Value};
 use crate::chain::Case;
 use crate::counters::{Counters, Counts, add};
+use crate::dns::Dns;
+use crate::error::Error;
 use crate::judge::{Finding, Judgement, Ruling, Standing, domain_matters, harvest_matters, judge, recipient_matters};
 use crate::outcome::{Candidate, Failure, Outcome};
 use crate::policy::Policy;
 use crate::source::{Answer, Level, Source, Subject};
 use crate::trace::{Asked, Question, Trace};
 use crate::verdict::{Told, Verdict};
+use crate::watch::settings::Watching;
+use crate::watch::{Rollovers, Upstream, Watch, WatchCounters};
 
 /// The time, in seconds since 1970. The crate reads no other clock.
 pub type Clock = Arc<dyn Fn() -> UnixTime + Send + Sync>;
@@ -34,10 +38,13 @@ pub const FAILURE_LIFE: UnixTime = 5;
 #[derive(Clone)]
 pub struct Resolver {
     inner: Arc<Inner>,
+    watch: Arc<Watch>,
 }
 
 /// What the copies of a resolver share.
 pub(crate) struct Inner {
+    /// For questions about servers, not about people.
+    pub(crate) dns: Arc<Dns>,
     /// Sources by tier: those of one tier are asked at once, tier after tier.
     pub(crate) managed: Vec<Vec<Listed>>,
     /// Sources of harvested certificates, asked at once and last.
@@ -80,8 +87,8 @@ impl Resolver {
         Builder::new(clock)
     }
 
-    pub(crate) fn new(inner: Inner) -> Self {
-        Resolver { inner: Arc::new(inner) }
+    pub(crate) fn new(inner: Inner, watching: Watching) -> Self {
+        Resolver { inner: Arc::new(inner), watch: Arc::new(Watch::new(watching)) }
     }
 
     /// What is known about encrypting to `address`: the recipient's own certificate, else the domain's.
@@ -92,6 +99,11 @@ impl Resolver {
     /// Cancellation-safe: when the future is dropped nothing is lost, and others who wait for the same address go on.
     pub async fn resolve(&self, address: &Address) -> Verdict {
         let now = (self.inner.clock)();
+        if self.watch.is_to_begin() {
+            let inner: Arc<dyn Upstream> = Arc::<Inner>::clone(&self.inner);
+            // Whoever polls this outside a runtime gets verdicts all the same, for as long as they last.
+            let _ = self.watch.begin(Arc::downgrade(&inner));
+        }
         let (verdict, cached) = self.inner.verdicts.get_or(address, now, || self.inner.look_up(address, now)).await;
         if cached && ends_soon(&verdict, now) {
             self.refresh_ahead(address);
@@ -127,16 +139,24 @@ impl Resolver {
     /// Asks anew, whatever the cache holds, and keeps what is learned. A failure does not replace a verdict that may still be
     /// used.
     pub async fn refresh(&self, address: &Address) -> Verdict {
-        let now = (self.inner.clock)();
-        for listed in self.inner.managed.iter().flatten() {
-            self.inner.domains.forget(&(listed.number, address.domain().clone()));
-        }
-        let ticket = self.inner.verdicts.ticket();
-        let verdict = self.inner.look_up(address, now).await;
-        if !matches!(verdict, Verdict::Unknown { .. }) || self.cached(address).is_none() {
-            self.inner.verdicts.put(address, &verdict, ticket, now);
-        }
-        verdict
+        self.inner.forget_domain(address.domain());
+        self.inner.refresh(address).await
+    }
+
+    /// The verdict about `address`, and from then on each that differs, noticed as
+    /// [`Builder::watching`](crate::Builder::watching) says; dropping the stream ends it. What is noticed is also what
+    /// [`Resolver::resolve`] says from then on. Many streams for one address cost one subscription.
+    ///
+    /// # Errors
+    /// When as many addresses are watched as may be, and outside a tokio runtime.
+    pub fn watch(&self, address: &Address) -> Result<Rollovers, Error> {
+        let inner: Arc<dyn Upstream> = Arc::<Inner>::clone(&self.inner);
+        self.watch.watch(address, Arc::downgrade(&inner))
+    }
+
+    /// What is watched, how, and what came of it.
+    pub fn watch_counters(&self) -> WatchCounters {
+        self.watch.counters()
     }
 }
 
@@ -180,6 +200,30 @@ impl fmt::Debug for Resolver {
 }
 
 impl Inner {
+    /// Asks anew, but for what is known about the domain.
+    pub(crate) async fn refresh(&self, address: &Address) -> Verdict {
+        let now = (self.clock)();
+        let ticket = self.verdicts.ticket();
+        let verdict = self.look_up(address, now).await;
+        if !matches!(verdict, Verdict::Unknown { .. }) || self.verdicts.get(address, now).is_none() {
+            self.verdicts.put(address, &verdict, ticket, now);
+        }
+        verdict
+    }
+
+    /// What is known about a domain is asked for anew.
+    pub(crate) fn forget_domain(&self, domain: &DomainName) {
+        for listed in self.managed.iter().flatten() {
+            self.domains.forget(&(listed.number, domain.clone()));
+        }
+    }
+
+    /// The present verdict.
+    pub(crate) async fn resolve(&self, address: &Address) -> Verdict {
+        let now = (self.clock)();
+        self.verdicts.get_or(address, now, || self.look_up(address, now)).await.0
+    }
+
     fn ahead(&self) -> MutexGuard<'_, HashSet<Address>> {
         // A set is consistent whatever panicked.
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)

@@ -100,7 +100,8 @@ pub struct Exchange {
     pub question: String,
     /// Address and port of the server.
     pub server: String,
-    /// `tcp`, `udp` (with TCP after a truncated answer), `tls`, `ldap`, `ldaps`, `http`, `https`.
+    /// `tcp`, `udp` (with TCP after a truncated answer), `tls`, `push` (the connection of DNS Push), `ldap`, `ldaps`, `http`,
+    /// `https`.
     pub transport: &'static str,
     /// The response code and the number of records, or the error.
     pub result: String,

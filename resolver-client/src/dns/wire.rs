@@ -27,6 +27,7 @@ use super::extended;
 use super::query;
 use super::server::NameServer;
 use crate::outcome::Failure;
+use crate::push;
 use crate::trace::Exchange;
 
 /// Rounds over the servers: a lost packet or a closed connection must not decide.
@@ -128,6 +129,8 @@ pub(crate) struct Wire {
     preferred: Arc<AtomicUsize>,
     links: Arc<Mutex<Links>>,
     exchange_timeout: Duration,
+    /// What is learned is validated, so whoever says it may be asked.
+    direct: bool,
 }
 
 struct Server {
@@ -146,7 +149,18 @@ impl Wire {
             stream: Pipeline::new(given.clone()),
         });
         let exchange_timeout = timeout / EXCHANGE_SHARE;
-        Wire { servers: servers.collect(), preferred: Arc::default(), links: Arc::default(), exchange_timeout }
+        Wire {
+            servers: servers.collect(),
+            preferred: Arc::default(),
+            links: Arc::default(),
+            exchange_timeout,
+            direct: false,
+        }
+    }
+
+    /// The same, where a look-up because of a push goes to the server that pushed.
+    pub(crate) fn direct(self) -> Self {
+        Wire { direct: true, ..self }
     }
 
     /// Asks one question of the current look-up; a key or a delegation only if it is not known.
@@ -182,7 +196,26 @@ impl Wire {
         });
     }
 
+    /// Asks over the connection that a change was pushed on, if this look-up is because of one: RFC 8765 section 6.3 tells what
+    /// changed, and an answer of the same server is not older. What it does not answer is for the others.
+    async fn ask_pusher(&self, query: &Query, look_up: &LookUp) -> Option<DnsResponse> {
+        let question = query::wire(Message::query().id, query.name(), query.query_type(), true);
+        let (octets, server) = push::ask_first(&question, self.exchange_timeout).await?;
+        look_up.may_send().then_some(())?;
+        let message = query::answers(&question, &octets).then(|| DnsResponse::from_buffer(octets).ok()).flatten()?;
+        let result = format!("{}, {} answer records", message.response_code, message.answers.len());
+        let question = format!("{} {}", query.name(), query.query_type());
+        look_up.note(Exchange { question, server, transport: "push", result, extended_errors: Vec::new() });
+        let answers = matches!(message.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
+        (answers && !message.truncation).then_some(message)
+    }
+
     async fn exchange(&self, query: &Query, look_up: &LookUp) -> Answer {
+        if self.direct
+            && let Some(answer) = self.ask_pusher(query, look_up).await
+        {
+            return Ok(answer);
+        }
         let mut last = NetError::NoConnections;
         let mut why = None;
         let first = self.preferred.load(Ordering::Relaxed);
