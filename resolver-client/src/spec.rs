@@ -210,6 +210,9 @@ mod tests {
             ("or-chain:smimea", "smimea VouchedOrChain false"),
             ("harvested:chain:folder:/var/mail", "folder:/var/mail Chain true"),
             ("ldaps://directory.example.org/dc=example,dc=org", "ldap Vouched false"),
+            ("ldap+starttls://directory.example.org:1389/dc=example,dc=org", "ldap Vouched false"),
+            ("announced-ldap", "announced-ldap Vouched false"),
+            ("chain:announced-store", "announced-store Chain false"),
             ("certdir:https://directory.example.org", "store Vouched false"),
             ("store:http://certificates.example.org/search.cgi", "store Vouched false"),
         ] {
@@ -220,6 +223,8 @@ mod tests {
                 Kind::Cert => "cert".to_owned(),
                 Kind::Ldap(_) => "ldap".to_owned(),
                 Kind::Store(_) => "store".to_owned(),
+                Kind::AnnouncedDirectories(_) => "announced-ldap".to_owned(),
+                Kind::AnnouncedStores(_) => "announced-store".to_owned(),
             };
             assert_eq!(format!("{label} {:?} {}", spec.trust, spec.harvested), expected);
         }

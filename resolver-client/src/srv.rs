@@ -125,7 +125,7 @@ fn order(mut targets: Vec<Target>, mut chance: impl FnMut(u64) -> u64) -> Vec<Ta
 mod tests {
     use super::*;
 
-    fn target(priority: u16, weight: u16, host: &str) -> Target {
+    fn record(priority: u16, weight: u16, host: &str) -> Target {
         Target { priority, weight, port: 389, host: host.to_owned() }
     }
 
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn priorities_come_first_and_weights_are_shares() {
         let hosts = |targets: Vec<Target>| targets.into_iter().map(|target| target.host).collect::<Vec<_>>();
-        let all = vec![target(2, 0, "d"), target(1, 10, "b"), target(1, 0, "a"), target(1, 30, "c")];
+        let all = vec![record(2, 0, "d"), record(1, 10, "b"), record(1, 0, "a"), record(1, 30, "c")];
         assert_eq!(hosts(order(all.clone(), |_| 0)), ["a", "b", "c", "d"]);
         assert_eq!(hosts(order(all.clone(), |bound| bound - 1)), ["c", "b", "a", "d"]);
         assert_eq!(hosts(order(all, |bound| 10.min(bound - 1))), ["b", "c", "a", "d"]);
         // Decidedly not there.
-        assert!(order(vec![target(0, 0, "")], |_| 0).is_empty());
-        assert_eq!(order(vec![target(0, 0, "x"); 100], |_| 0).len(), MAX_TARGETS);
+        assert!(order(vec![record(0, 0, "")], |_| 0).is_empty());
+        assert_eq!(order(vec![record(0, 0, "x"); 100], |_| 0).len(), MAX_TARGETS);
         let drawn: u64 = (0..100).map(|_| chance(10)).sum();
         assert!(drawn > 0 && drawn < 900, "{drawn}");
     }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use certdir_resolver::ldap::{AnnouncedDirectories, AnnouncedSettings, Bind, Directory, Encryption, Settings};
@@ -61,8 +62,17 @@ struct Slapd {
     authority: Authority,
 }
 
+/// A port below those that the system gives away, so that it is still free when slapd starts, and starts again.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin elsewhere.
+    let own = u16::try_from(std::process::id() * 499 % 22_000).unwrap();
+    loop {
+        let port = 10_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Slapd {
