@@ -389,7 +389,8 @@ pub(crate) struct Resolve {
     #[arg(long = "trust-anchor", value_name = "FILE", env = "CERTDIR_TRUST_ANCHOR", value_delimiter = ',')]
     pub(crate) trust_anchors: Vec<PathBuf>,
     /// Where to look, in this order; repeatable. Several in one argument, with spaces between, are asked at once. The
-    /// forms are in docs/resolver.md: smimea, cert, ldap, ldap://…, store, https://…, folder:…
+    /// forms are in docs/resolver.md: smimea, cert, ldap://…, announced-ldap, store:…, announced-store, certdir:…,
+    /// folder:…
     #[arg(long = "source", value_name = "SOURCES", env = "CERTDIR_SOURCE", value_delimiter = ';', value_parser = sources)]
     pub(crate) sources: Vec<Sources>,
     /// Certificates of the certification authorities that chains may end at, PEM or DER; repeatable.
@@ -401,7 +402,7 @@ pub(crate) struct Resolve {
     /// A certificate whose revocation cannot be established: hard does not use it, soft does, off does not look.
     #[arg(long, value_name = "HOW", env = "CERTDIR_REVOCATION", value_enum, default_value_t = Revocation::Hard)]
     pub(crate) revocation: Revocation,
-    /// A network beside the public ones from which issuers and revocation lists may be fetched; repeatable.
+    /// A network beside the public ones for announced servers, and for issuers and revocation lists; repeatable.
     #[arg(long = "reach", value_name = "NETWORK", env = "CERTDIR_REACH", value_delimiter = ',')]
     pub(crate) reach: Vec<IpNet>,
     /// A port beside 80 and 443 for them; repeatable.
@@ -421,7 +422,7 @@ pub(crate) struct Resolve {
     pub(crate) following: Following,
 }
 
-/// How `certdir resolve --follow` notices changes.
+/// How `certdir resolve --follow` notices changes, and whom servers must prove to be.
 #[derive(Debug, Args)]
 pub(crate) struct Following {
     /// A directory whose change feed is followed, where nothing is pushed; a token in CERTDIR_TOKEN is used.
@@ -436,8 +437,9 @@ pub(crate) struct Following {
     /// The name that the push server's certificate must have; its address without it.
     #[arg(long, value_name = "NAME", requires = "push_server")]
     pub(crate) push_name: Option<String>,
-    /// Certificates (PEM) of the authorities that push servers and feeds must be certified by, instead of the public ones.
-    #[arg(long, value_name = "FILE", requires = "follow")]
+    /// Certificates (PEM) of the authorities that LDAP and HTTP servers, feeds and push servers must be certified by, instead
+    /// of the public ones.
+    #[arg(long, value_name = "FILE", env = "CERTDIR_TLS_AUTHORITIES")]
     pub(crate) tls_authorities: Option<PathBuf>,
 }
 

@@ -29,6 +29,10 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
     };
     let reach = arguments.reach.into_iter().fold(Reach::public(), Reach::network);
     let reach = arguments.reach_ports.into_iter().fold(reach, Reach::port);
+    let tls = match &arguments.following.tls_authorities {
+        Some(file) => Tls::authorities(&read(file)?)?,
+        None => Tls::public()?,
+    };
     let mut builder = Resolver::builder(Arc::new(now))
         .timeout(Duration::from_secs(arguments.timeout))
         .policy(policy)
@@ -40,7 +44,7 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
         builder = builder.trust_anchor_file(file);
     }
     for arguments::Sources(tier) in arguments.sources {
-        builder = builder.sources(tier);
+        builder = builder.sources(tier.into_iter().map(|spec| spec.reach(reach.clone()).tls(tls.clone())));
     }
     for file in &arguments.authorities {
         builder = builder.authorities(&read(file)?)?;
@@ -49,7 +53,7 @@ pub(crate) async fn resolve(everywhere: &Everywhere, arguments: Resolve) -> Resu
         builder = builder.intermediates(&read(file)?)?;
     }
     if arguments.follow {
-        let watching = watching(&arguments.following, reach)?;
+        let watching = watching(&arguments.following, tls, reach)?;
         return follow(output, &builder.watching(watching).build()?, &arguments.addresses).await;
     }
     let resolver = builder.build()?;
@@ -101,11 +105,7 @@ async fn follow(output: Output, resolver: &Resolver, addresses: &[Address]) -> R
 }
 
 /// How changes are to be noticed.
-fn watching(following: &Following, reach: Reach) -> Result<Watching, Error> {
-    let tls = match &following.tls_authorities {
-        Some(file) => Tls::authorities(&read(file)?)?,
-        None => Tls::public()?,
-    };
+fn watching(following: &Following, tls: Tls, reach: Reach) -> Result<Watching, Error> {
     let mut watching = Watching::new()?.tls(tls.clone()).reach(reach);
     if let Some(url) = &following.feed {
         let mut feed = Feed::new(url, tls.clone())?;

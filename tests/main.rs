@@ -31,6 +31,7 @@ mod http;
 mod ldap;
 mod mail;
 mod refusals;
+mod sources;
 mod story;
 mod together;
 mod tokens;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -21,16 +21,17 @@ pub const MAX_CERTIFICATE: usize = 64 * 1024;
 
 /// An X.509 certificate: the DER, and what it says. Nothing in it has been verified.
 ///
-/// It cannot be changed, and copies share the DER.
+/// It cannot be changed, and copies share the DER and what was read from it.
 #[derive(Clone)]
 pub struct Certificate {
     der: Arc<[u8]>,
     sha256: [u8; 32],
-    facts: Facts,
+    /// Empty in a [`Certificate::lean`] one that was not asked yet.
+    facts: OnceLock<Arc<Facts>>,
 }
 
 /// What one walk through the DER finds. The places are those in the DER.
-#[derive(Clone)]
+#[derive(Default)]
 struct Facts {
     names: Names,
     subject: String,
@@ -55,7 +56,15 @@ impl Certificate {
     /// Anything that is not exactly one certificate of at most [`MAX_CERTIFICATE`] octets; see [`Error`].
     pub fn from_der(der: &[u8]) -> Result<Certificate, Error> {
         let facts = Facts::read(der)?;
+        let facts = OnceLock::from(Arc::new(facts));
         Ok(Certificate { der: Arc::from(der), sha256: Sha256::digest(der).into(), facts })
+    }
+
+    /// The same with nothing but the DER and its hash in memory, for those who keep many. What it says is read again when it
+    /// is asked for, and then kept.
+    #[must_use]
+    pub fn lean(&self) -> Certificate {
+        Certificate { der: Arc::clone(&self.der), sha256: self.sha256, facts: OnceLock::new() }
     }
 
     /// Reads one certificate in DER form, or any number of them in PEM form, in their order. Text between PEM blocks and
@@ -81,58 +90,58 @@ impl Certificate {
     /// The mail addresses as they are written, those of the subject alternative name first, in the order of the
     /// certificate. The same address may be there twice.
     pub fn addresses(&self) -> &[MailName] {
-        &self.facts.names.addresses
+        &self.facts().names.addresses
     }
 
     /// Whether it names any address or domain at all, also one that is no name for a mailbox or a host, such as a wildcard.
     pub fn names_somebody(&self) -> bool {
-        self.facts.names.somebody
+        self.facts().names.somebody
     }
 
     /// The domains that the certificate is for: each dNSName and each common name that looks like a domain, and the
     /// domains whose confidentiality authority it names (RFC 3183). In ASCII lower case, sorted, each one once.
     pub fn domains(&self) -> &[String] {
-        &self.facts.names.domains
+        &self.facts().names.domains
     }
 
     /// The subject's common name, the most specific one if there are several.
     pub fn common_name(&self) -> Option<&str> {
-        self.facts.names.common_name.as_deref()
+        self.facts().names.common_name.as_deref()
     }
 
     /// The subject as RFC 4514 text.
     pub fn subject(&self) -> &str {
-        &self.facts.subject
+        &self.facts().subject
     }
 
     /// The issuer as RFC 4514 text.
     pub fn issuer(&self) -> &str {
-        &self.facts.issuer
+        &self.facts().issuer
     }
 
     /// The subject's `Name` in DER form.
     pub fn subject_der(&self) -> &[u8] {
-        self.slice(&self.facts.subject_place)
+        self.slice(&self.facts().subject_place)
     }
 
     /// The issuer's `Name` in DER form.
     pub fn issuer_der(&self) -> &[u8] {
-        self.slice(&self.facts.issuer_place)
+        self.slice(&self.facts().issuer_place)
     }
 
     /// The serial number: its octets in lower-case hex, without the octet that only keeps it positive.
     pub fn serial_hex(&self) -> &str {
-        &self.facts.serial_hex
+        &self.facts().serial_hex
     }
 
     /// The first second of its validity.
     pub fn not_before(&self) -> UnixTime {
-        self.facts.not_before
+        self.facts().not_before
     }
 
     /// The last second of its validity.
     pub fn not_after(&self) -> UnixTime {
-        self.facts.not_after
+        self.facts().not_after
     }
 
     /// Whether `now` lies in its validity; both ends belong to it (RFC 5280 section 4.1.2.5).
@@ -143,18 +152,18 @@ impl Certificate {
     /// Whether mail may be encrypted to it: key usage (if any) has keyEncipherment or keyAgreement, extended key usage
     /// (if any) has emailProtection or any, and the key's algorithm is not one that only signs.
     pub fn can_encrypt(&self) -> bool {
-        self.facts.purposes.encrypt
+        self.facts().purposes.encrypt
     }
 
     /// Whether its key may sign mail: key usage (if any) has digitalSignature or nonRepudiation, extended key usage (if
     /// any) has emailProtection or any, and the key's algorithm is not one that only encrypts.
     pub fn can_sign(&self) -> bool {
-        self.facts.purposes.sign
+        self.facts().purposes.sign
     }
 
     /// Whether it belongs to a certification authority (basic constraints, RFC 5280 section 4.2.1.9).
     pub fn is_ca(&self) -> bool {
-        self.facts.is_ca
+        self.facts().is_ca
     }
 
     /// Whether subject and issuer are the same name, octet for octet (RFC 5280 section 6.1).
@@ -164,27 +173,32 @@ impl Certificate {
 
     /// Algorithm and size of the public key.
     pub fn key(&self) -> &KeyInfo {
-        &self.facts.key
+        &self.facts().key
     }
 
     /// The algorithm that the issuer signed with: its name, or the dotted object identifier of an unknown one.
     pub fn signature_algorithm(&self) -> &str {
-        &self.facts.signature_algorithm
+        &self.facts().signature_algorithm
     }
 
     /// The subject key identifier. A hint for finding chains that decides nothing: `None` also if it is malformed.
     pub fn subject_key_id(&self) -> Option<&[u8]> {
-        self.facts.subject_key_id.as_ref().map(|place| self.slice(place))
+        self.facts().subject_key_id.as_ref().map(|place| self.slice(place))
     }
 
     /// The key identifier of the issuer's key. A hint like [`subject_key_id`](Certificate::subject_key_id).
     pub fn authority_key_id(&self) -> Option<&[u8]> {
-        self.facts.authority_key_id.as_ref().map(|place| self.slice(place))
+        self.facts().authority_key_id.as_ref().map(|place| self.slice(place))
     }
 
     /// The certificate in PEM form (RFC 7468).
     pub fn to_pem(&self) -> String {
         pem::pem_encode(&self.der)
+    }
+
+    fn facts(&self) -> &Facts {
+        // It was read once already, so it can be read again.
+        self.facts.get_or_init(|| Arc::new(Facts::read(&self.der).unwrap_or_default()))
     }
 
     fn slice(&self, place: &Range<usize>) -> &[u8] {

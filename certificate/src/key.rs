@@ -6,7 +6,7 @@ use crate::der::{self, Element, Problem, tag};
 use crate::oid::{self, Ability};
 
 /// Which kind of public key a certificate holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct KeyInfo {
     /// `rsa`, `ec`, `x25519` or `ed25519`; for every other algorithm its dotted object identifier. Stable: two keys that
     /// serve the same mail programs have the same kind.

@@ -41,7 +41,7 @@ pub enum MailNameSource {
 }
 
 /// All names of one certificate.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Names {
     pub(crate) addresses: Vec<MailName>,
     pub(crate) domains: Vec<String>,

@@ -4,7 +4,7 @@ use crate::der::{self, Problem, tag};
 use crate::oid::Ability;
 
 /// What a certificate's key may do, by the extensions and by what its algorithm can do at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Purposes {
     pub(crate) encrypt: bool,
     pub(crate) sign: bool,

@@ -372,8 +372,9 @@ fn overdue(listed: &Listed, subject: &Subject, now: UnixTime) -> Answer {
     Answer { outcome: Outcome::Error(failure), until, question: Arc::new(question) }
 }
 
-/// What a verdict takes in the cache beside its certificates: keys, tables and what is left of its trace.
-const VERDICT_OVERHEAD: usize = 400;
+/// What a verdict takes in the cache beside the DER of its certificates: keys, tables, what is left of its trace, and what a
+/// gateway may have read of a certificate.
+const VERDICT_OVERHEAD: usize = 1_200;
 
 /// What an answer takes in the cache beside its certificates: key, records, question and the exchanges of its trace.
 const ANSWER_OVERHEAD: usize = 1_024;

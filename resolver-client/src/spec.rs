@@ -10,6 +10,7 @@ use crate::appraise::Trust;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::ldap;
+use crate::reach::Reach;
 use crate::source::Source;
 use crate::store::{self, Dialect};
 use crate::tls::Tls;
@@ -98,6 +99,16 @@ impl Spec {
             Kind::AnnouncedDirectories(settings) => settings.tls = tls,
             Kind::AnnouncedStores(settings) => settings.tls = tls,
             Kind::Smimea | Kind::Cert | Kind::Own(_) => {}
+        }
+        self
+    }
+
+    /// Where announced servers may be, beside public addresses.
+    pub fn reach(mut self, reach: Reach) -> Spec {
+        match &mut self.kind {
+            Kind::AnnouncedDirectories(settings) => settings.reach = reach,
+            Kind::AnnouncedStores(settings) => settings.reach = reach,
+            Kind::Smimea | Kind::Cert | Kind::Ldap(_) | Kind::Store(_) | Kind::Own(_) => {}
         }
         self
     }

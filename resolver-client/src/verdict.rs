@@ -143,7 +143,7 @@ impl Verdict {
         let told = Told(Arc::new(Telling::Short(short)));
         match self.clone() {
             Verdict::Use { certificates, matched, .. } => {
-                let certificates = certificates.iter().cloned().collect();
+                let certificates = certificates.iter().map(Certificate::lean).collect();
                 Verdict::Use { certificates, matched, told }
             }
             Verdict::None { proven, .. } => Verdict::None { proven, told },
