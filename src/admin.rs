@@ -30,6 +30,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             denial,
             ldap_server,
             certificate_store_server,
+            push_server,
             records,
             remote,
         } => {
@@ -44,6 +45,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             settings.denial = denial_of(denial);
             settings.ldap_server = ldap_server;
             settings.certificate_store_server = certificate_store_server;
+            settings.push_server = push_server;
             if !name_servers.is_empty() {
                 settings.name_servers = name_servers;
             }
@@ -70,6 +72,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             denial,
             ldap_server,
             certificate_store_server,
+            push_server,
             remote,
         } => {
             let mut changes = serde_json::Map::new();
@@ -84,6 +87,7 @@ pub(crate) async fn domain(everywhere: &Everywhere, command: DomainCommand) -> R
             let server = |server: String| if server == "none" { json!(null) } else { json!(server) };
             put("ldap_server", ldap_server.map(server));
             put("certificate_store_server", certificate_store_server.map(server));
+            put("push_server", push_server.map(server));
             if changes.is_empty() {
                 return Err(Error::Usage("nothing to change; see: certdir domain change --help".into()));
             }
@@ -184,13 +188,14 @@ fn print_domain(output: Output, status: &DomainStatus) -> Result<(), Error> {
     output.line(format!("certificates: {}", counts(status)))?;
     let settings = &status.settings;
     output.line(format!(
-        "TTL {} seconds; lower-case variants {}; denial {}",
+        "TTL {} seconds; lower-case variants {}; denial {}; push server {}",
         settings.ttl,
         if settings.lower_case { "published" } else { "not published" },
         match settings.denial {
             Denial::Minimal => "minimal (nobody can list the zone)",
             Denial::Chain => "by the full NSEC3 chain",
-        }
+        },
+        settings.push_server.as_deref().unwrap_or("none")
     ))?;
     if settings.hosting == Hosting::Mail {
         output.line(format!(

@@ -155,6 +155,10 @@ pub(crate) struct Listen {
     /// Threads that answer DNS; 0 means one for each core.
     #[arg(long, value_name = "N", env = "CERTDIR_DNS_WORKERS", default_value_t = 0)]
     pub(crate) dns_workers: usize,
+    /// Subscriptions to DNS records (DNS Push Notifications, over DNS over TLS) of all clients together, half of them at most of
+    /// one source; 0 for none.
+    #[arg(long, value_name = "N", env = "CERTDIR_DNS_SUBSCRIPTIONS", default_value_t = 262_144)]
+    pub(crate) dns_subscriptions: usize,
     #[command(flatten)]
     pub(crate) dns_policy: DnsPolicy,
     /// Look-ups a second allowed to one source (IPv4 address or IPv6 /56) on LDAP and HTTP together.
@@ -227,6 +231,10 @@ pub(crate) enum DomainCommand {
         /// The HTTP server that `_certificates._tcp.DOMAIN` names (RFC 4387; it answers at /search.cgi), for --hosting mail.
         #[arg(long, value_name = "HOST[:PORT]")]
         certificate_store_server: Option<String>,
+        /// The server of DNS Push Notifications that `_dns-push-tls._tcp` names: this program's DNS over TLS, as the world
+        /// reaches it.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        push_server: Option<String>,
         /// A master file with the other records of a hosted mail domain (MX, A, TXT, sub-domains), - for standard input.
         #[arg(long, value_name = "FILE")]
         records: Option<PathBuf>,
@@ -258,6 +266,9 @@ pub(crate) enum DomainCommand {
         /// The HTTP server that `_certificates._tcp.DOMAIN` names; `none` takes the record away.
         #[arg(long, value_name = "HOST[:PORT]")]
         certificate_store_server: Option<String>,
+        /// The server of DNS Push Notifications that `_dns-push-tls._tcp` names; `none` takes the record away.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        push_server: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },

@@ -62,7 +62,8 @@ impl Frontends {
     /// Binds every address. The certificate for TLS is made in the data folder when none is given.
     pub(crate) fn bind(listen: &Listen, data: &Path) -> Result<Frontends, Error> {
         let policy = listen.dns_policy.read(data)?;
-        let mut options = certdir_dns::Options { policy, ..certdir_dns::Options::default() };
+        let subscriptions = listen.dns_subscriptions;
+        let mut options = certdir_dns::Options { policy, subscriptions, ..certdir_dns::Options::default() };
         if listen.dns_workers > 0 {
             options.workers = listen.dns_workers;
         }

@@ -30,6 +30,10 @@ pub struct Settings {
     /// only.
     #[serde(default)]
     pub certificate_store_server: Option<String>,
+    /// The server of DNS Push Notifications that `_dns-push-tls._tcp.<apex>` names, as `host:port` (RFC 8765 section 6.1): this
+    /// program's DNS over TLS, as the world reaches it.
+    #[serde(default)]
+    pub push_server: Option<String>,
 }
 
 /// A server that the zone announces by an SRV record (RFC 2782).
@@ -83,6 +87,10 @@ const MIN_TTL: u32 = 10;
 const LDAP_PORT: u16 = 389;
 /// The port of HTTP.
 const HTTP_PORT: u16 = 80;
+/// The port of DNS over TLS (RFC 7858 section 3.1).
+const PUSH_PORT: u16 = 853;
+/// What a push server is called.
+const PUSH_SERVER: &str = "server of push notifications";
 /// The most name servers a zone may have.
 const MAX_NAME_SERVERS: usize = 13;
 
@@ -98,6 +106,7 @@ impl Settings {
             denial: Denial::Minimal,
             ldap_server: None,
             certificate_store_server: None,
+            push_server: None,
         }
     }
 
@@ -160,26 +169,34 @@ impl Settings {
             let (host, port) = host_and_port(text, what, default)?;
             *server = Some(format!("{host}:{port}"));
         }
+        if let Some(server) = &mut self.push_server {
+            let (host, port) = host_and_port(server, PUSH_SERVER, PUSH_PORT)?;
+            *server = format!("{host}:{port}");
+        }
         Ok(self)
     }
 
     /// The servers that the zone of a domain announces.
     pub(crate) fn announced(&self, domain: &DomainName) -> Result<Vec<Announced>, Error> {
         let mut all = Vec::new();
-        for (server, what, label, default, flag) in [
-            (&self.ldap_server, "LDAP server", &b"_ldap"[..], LDAP_PORT, "--ldap-server"),
+        let (mail, apex) = (domain.name(), &self.apex(domain));
+        for (server, what, label, at, default, flag) in [
+            (&self.ldap_server, "LDAP server", &b"_ldap"[..], mail, LDAP_PORT, "--ldap-server"),
             // RFC 4387 section 3.2
             (
                 &self.certificate_store_server,
                 "certificate store",
                 b"_certificates",
+                mail,
                 HTTP_PORT,
                 "--certificate-store-server",
             ),
+            // RFC 8765 section 6.1: at the apex that the SOA record names, whatever was delegated.
+            (&self.push_server, PUSH_SERVER, b"_dns-push-tls", apex, PUSH_PORT, "--push-server"),
         ] {
             let Some(text) = server else { continue };
             let (host, port) = host_and_port(text, what, default)?;
-            let owner = domain.name().prepend(b"_tcp")?.prepend(label)?;
+            let owner = at.prepend(b"_tcp")?.prepend(label)?;
             all.push(Announced { owner, host: host.name().clone(), port, what, flag });
         }
         Ok(all)

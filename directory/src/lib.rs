@@ -8,7 +8,7 @@
 //! people look up, [`changes`] what followers from outside are told, [`search`] finds certificates by their hashes. [`authority`] says who may; [`domain`] how a domain is published; [`keys`]
 //! keeps the zone keys.
 //!
-//! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]); views
+//! *Reading.* A [`Follower`] ([`follow`]) pulls what changed and swaps in the next [`Published`] ([`published`]), which says whose records changed ([`recent`]); views
 //! hold a [`Reader`] and, for their look-ups by strangers, an [`Allowance`] ([`allowance`]) and places for
 //! connections ([`connections`]). [`error`] is what can go
 //! wrong.
@@ -33,6 +33,7 @@ mod keys;
 mod lifecycle;
 pub mod log;
 pub mod published;
+mod recent;
 mod records;
 pub mod report;
 mod rows;

@@ -15,6 +15,7 @@ use foldhash::quality::RandomState;
 
 use crate::domain::{Denial, Settings};
 use crate::error::Error;
+use crate::recent::Recent;
 use crate::records;
 
 /// The number of a publication; grows by one for each.
@@ -35,6 +36,7 @@ pub struct Published {
     /// Entries by the keyed hash of an attribute and its value; a look-up compares the value again.
     index: Table<Arc<Entry>>,
     hasher: RandomState,
+    recent: Recent,
 }
 
 /// An entry in the order of addresses.
@@ -111,6 +113,7 @@ impl Published {
             entries: imbl::OrdSet::new(),
             index: Table::default(),
             hasher: RandomState::default(),
+            recent: Recent::unknown(),
         }
     }
 
@@ -127,6 +130,12 @@ impl Published {
     /// The store's revision it was read at: grows with everything that is written, also with refreshed signatures.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Owners of zones' records that may have changed since the set of a revision, and names that came or went with them;
+    /// some several times. `None`: so much changed, or so long ago, that any may have.
+    pub fn changed_since(&self, revision: u64) -> Option<Vec<&Name>> {
+        if revision == self.revision { Some(Vec::new()) } else { Some(self.recent.since(revision)?.collect()) }
     }
 
     /// The hosted zone whose apex is the nearest at or above a name (wire form, lower case).
@@ -225,6 +234,7 @@ impl Published {
 
     /// Gives the set its numbers, once all changes are applied.
     pub(crate) fn stamp(&mut self, version: Version, changed_at: UnixTime, revision: u64) {
+        self.recent.close(self.revision);
         self.version = version;
         self.changed_at = changed_at;
         self.revision = revision;
@@ -240,7 +250,11 @@ impl Published {
         if known.is_some_and(|zone| *zone.apex() != apex || zone.key().dnskey() != changed.key.dnskey()) {
             self.remove_domain(&changed.domain.name);
         }
+        if !self.zones.contains_key(&apex) {
+            self.recent.forget();
+        }
         let zone = self.zones.entry(apex.clone()).or_insert_with(|| Zone::new(apex.clone(), changed.key));
+        self.recent.touch(zone, &apex);
         for rrset in changed.apex_rrsets {
             zone.set(&apex, rrset)?;
         }
@@ -258,6 +272,7 @@ impl Published {
         for entry in entries {
             self.forget(&entry);
         }
+        self.recent.forget();
         if let Some(domain) = self.domains.remove(name) {
             self.zones.remove(&domain.apex);
             self.apexes.remove(&domain.id);
@@ -274,8 +289,14 @@ impl Published {
     ) -> Result<(), Error> {
         let zone = self.apexes.get(&domain_id).and_then(|apex| self.zones.get_mut(apex));
         match (zone, signed) {
-            (Some(zone), Some(signed)) => zone.set(owner, signed)?,
-            (Some(zone), None) => zone.remove(owner, rtype),
+            (Some(zone), Some(signed)) => {
+                self.recent.touch(zone, owner);
+                zone.set(owner, signed)?;
+            }
+            (Some(zone), None) => {
+                zone.remove(owner, rtype);
+                self.recent.touch(zone, owner);
+            }
             (None, _) => {}
         }
         Ok(())
@@ -301,9 +322,11 @@ impl Published {
                 let hosting = domain.settings.hosting;
                 for (owner, rtype) in records::possible_owners(hosting, &old.address, &old.spellings) {
                     zone.remove(&owner, rtype);
+                    self.recent.touch(zone, &owner);
                 }
             }
             for (owner, rrset) in changed.rrsets {
+                self.recent.touch(zone, &owner);
                 zone.set(&owner, rrset)?;
             }
         }

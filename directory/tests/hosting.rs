@@ -270,6 +270,8 @@ async fn what_cannot_stand_together_is_refused_and_changes_nothing() {
         serde_json::json!({ "name_servers": ["ns1.example.org"] }),
         serde_json::json!({ "ldap_server": "www.example.org" }),
         serde_json::json!({ "ldap_server": "none.example.org" }),
+        serde_json::json!({ "push_server": "none.example.org" }),
+        serde_json::json!({ "push_server": "ns.example.net:65536" }),
         serde_json::json!({ "name_servers": [] }),
         serde_json::json!({ "denial": "nsec" }),
         serde_json::json!({ "colour": "red" }),
@@ -291,6 +293,38 @@ async fn what_cannot_stand_together_is_refused_and_changes_nothing() {
     assert!(refused.to_string().contains("--hosting mail"), "{refused}");
     let refused = Settings { ldap_server: Some("x.example.com".into()), ..smimecert };
     assert_eq!(host(&world, "example.com", refused, "").await.unwrap_err().code(), "setting");
+}
+
+/// RFC 8765 section 6.1: the record stands at the apex of the zone, whatever was delegated.
+#[tokio::test]
+async fn a_zone_names_its_server_of_push_notifications() {
+    let mut world = mail_world(Denial::Chain).await;
+    let smimecert = Settings::for_domain(&domain("example.com"));
+    let pushing = Settings { push_server: Some("NS.example.net".into()), ..smimecert };
+    host(&world, "example.com", pushing, "").await.unwrap();
+    let status = world.store.domain(&domain("example.com")).await.unwrap();
+    assert_eq!(status.settings.push_server.as_deref(), Some("ns.example.net:853"));
+    change(&world, "example.org", serde_json::json!({ "push_server": "mail.example.org:8530" })).await.unwrap();
+    let published = world.published().await;
+    for (apex, port, target) in
+        [("_smimecert.example.com", 853, "ns.example.net"), ("example.org", 8530, "mail.example.org")]
+    {
+        let owner = name(&format!("_dns-push-tls._tcp.{apex}"));
+        let node = zone(&published, apex).get(owner.as_wire()).unwrap();
+        let expected = certdir_zones::rdata::srv(0, 0, port, &name(target));
+        assert_eq!(node.rrset(RecordType::SRV).unwrap().rrset.rdata(), [expected]);
+    }
+    for (domain, apex) in [("example.com", "_smimecert.example.com"), ("example.org", "example.org")] {
+        change(&world, domain, serde_json::json!({ "push_server": null })).await.unwrap();
+        let published = world.published().await;
+        let owner = name(&format!("_tcp.{apex}"));
+        assert!(zone(&published, apex).get(owner.as_wire()).is_none());
+    }
+    let own = Settings {
+        push_server: Some("ns._smimecert.example.net".into()),
+        ..Settings::for_domain(&domain("example.net"))
+    };
+    assert_eq!(host(&world, "example.net", own, "").await.unwrap_err().code(), "setting");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ struct Family {
 }
 
 /// Everything that is counted, in the order in which it stands in a row of counts.
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 13] = [
     Family {
         name: "certdir_dns_responses_total",
         help: "DNS responses by response code.",
@@ -89,6 +89,30 @@ const FAMILIES: [Family; 9] = [
         label: "",
         values: &[""],
     },
+    Family {
+        name: "certdir_dns_sessions_total",
+        help: "Stateful DNS sessions begun and ended, and connections cut off because their client broke a rule.",
+        label: "event",
+        values: &["begun", "ended", "aborted"],
+    },
+    Family {
+        name: "certdir_dns_subscriptions_total",
+        help: "Subscriptions to DNS records: taken, ended, and refused by response code.",
+        label: "event",
+        values: &["taken", "ended", "SERVFAIL", "REFUSED", "NOTAUTH"],
+    },
+    Family {
+        name: "certdir_dns_pushes_total",
+        help: "Messages that told of changes of DNS records.",
+        label: "",
+        values: &[""],
+    },
+    Family {
+        name: "certdir_dns_pushed_changes_total",
+        help: "Changes of DNS records that were told, each record for itself.",
+        label: "",
+        values: &[""],
+    },
 ];
 const RCODES: usize = 0;
 const TYPES: usize = 1;
@@ -99,6 +123,10 @@ const PROOFS: usize = 5;
 const DEFERRED: usize = 6;
 const SEND_FAILED: usize = 7;
 const REFUSED_CONNECTIONS: usize = 8;
+const SESSIONS: usize = 9;
+const SUBSCRIPTIONS: usize = 10;
+const PUSHES: usize = 11;
+const CHANGES: usize = 12;
 
 /// The response codes in the order of their family, which has one more place for all others.
 const RCODE_VALUES: [Rcode; 9] = [
@@ -200,6 +228,43 @@ impl Tally {
         self.add(const { start(REFUSED_CONNECTIONS) }, 1);
     }
 
+    /// Counts a stateful session that begins.
+    pub(crate) fn session_opened(&self) {
+        self.add(const { start(SESSIONS) }, 1);
+    }
+
+    /// Counts a stateful session that has ended.
+    pub(crate) fn session_closed(&self) {
+        self.add(const { start(SESSIONS) + 1 }, 1);
+    }
+
+    /// Counts a connection that is cut off for a broken rule of stateful operations.
+    pub(crate) fn session_aborted(&self) {
+        self.add(const { start(SESSIONS) + 2 }, 1);
+    }
+
+    /// Counts a subscription taken or refused.
+    pub(crate) fn subscribe(&self, rcode: Rcode) {
+        let event = match rcode {
+            Rcode::NOERROR => 0,
+            Rcode::SERVFAIL => 2,
+            Rcode::REFUSED => 3,
+            _ => 4,
+        };
+        self.add(const { start(SUBSCRIPTIONS) } + event, 1);
+    }
+
+    /// Counts subscriptions that have ended.
+    pub(crate) fn unsubscribed(&self, count: usize) {
+        self.add(const { start(SUBSCRIPTIONS) + 1 }, count as u64);
+    }
+
+    /// Counts a message that tells of so many changes.
+    pub(crate) fn pushed(&self, changes: usize) {
+        self.add(const { start(PUSHES) }, 1);
+        self.add(const { start(CHANGES) }, changes as u64);
+    }
+
     /// Counts how long so many responses took, from the request in hand to the response handed over; what waited for a
     /// signature, with the waiting.
     pub(crate) fn latency(&self, took: Duration, count: usize) {
@@ -278,6 +343,16 @@ impl Counters {
                     let label = if label.is_empty() { String::new() } else { format!(",{label}=\"{value}\"") };
                     writeln!(out, "{name}{{transport=\"{transport}\"{label}}} {count}")?;
                 }
+            }
+        }
+        let held: [(&str, &str, fn(&Sums) -> u64); 2] = [
+            ("certdir_dns_sessions", "Stateful DNS sessions now.", Sums::sessions),
+            ("certdir_dns_subscriptions", "Subscriptions to DNS records now.", Sums::subscriptions),
+        ];
+        for (name, help, now) in held {
+            writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
+            for (transport, sums) in &transports {
+                writeln!(out, "{name}{{transport=\"{transport}\"}} {}", now(sums))?;
             }
         }
         let name = "certdir_dns_latency_seconds";
@@ -369,6 +444,43 @@ impl Sums {
     /// Connections closed at once because of a limit.
     pub fn refused_connections(&self) -> u64 {
         self.total(REFUSED_CONNECTIONS)
+    }
+
+    /// Stateful sessions that are open (RFC 8490).
+    pub fn sessions(&self) -> u64 {
+        self.held(SESSIONS)
+    }
+
+    /// Subscriptions that are held (RFC 8765).
+    pub fn subscriptions(&self) -> u64 {
+        self.held(SUBSCRIPTIONS)
+    }
+
+    /// Subscriptions that were refused.
+    pub fn refused_subscriptions(&self) -> u64 {
+        self.family(SUBSCRIPTIONS).iter().skip(2).sum()
+    }
+
+    /// Messages that told of changes.
+    pub fn pushes(&self) -> u64 {
+        self.total(PUSHES)
+    }
+
+    /// Changes that were told.
+    pub fn pushed_changes(&self) -> u64 {
+        self.total(CHANGES)
+    }
+
+    /// Connections cut off because their client broke a rule of stateful operations.
+    pub fn aborted_sessions(&self) -> u64 {
+        self.family(SESSIONS).get(2).copied().unwrap_or_default()
+    }
+
+    /// Of a family whose first two values are what came and what went, what is there. Workers go on while they are read, so
+    /// more may have gone than came.
+    fn held(&self, family: usize) -> u64 {
+        let count = |at| self.family(family).get(at).copied().unwrap_or_default();
+        count(0).saturating_sub(count(1))
     }
 
     fn family(&self, family: usize) -> &[u64] {

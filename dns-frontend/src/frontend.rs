@@ -9,13 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use certdir_directory::{Clock, Connections};
+use certdir_directory::{Clock, Connections, Version};
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, setsockopt};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::Transport;
@@ -23,6 +23,7 @@ use crate::counters::{Counters, Tally};
 use crate::doh::{self, Desks};
 use crate::policy::Policy;
 use crate::seats::{Patience, Seats};
+use crate::session::Limits;
 use crate::view::{Latest, View};
 use crate::{quic, stream, udp};
 
@@ -59,6 +60,11 @@ pub struct Options {
     pub keepalive: Duration,
     /// How long a handshake, the sending of one request and the taking of responses may last.
     pub slow: Duration,
+    /// Subscriptions of all clients together (RFC 8765), of which one source may have half; 0 for none. One costs about
+    /// 300 octets, and up to 1 KB for a long name.
+    pub subscriptions: usize,
+    /// Subscriptions of one connection, at most 65,535. Half of the connections, and of those of one source, may have some.
+    pub subscriptions_per_connection: usize,
 }
 
 impl Default for Options {
@@ -71,6 +77,8 @@ impl Default for Options {
             idle: Duration::from_secs(10),
             keepalive: Duration::from_secs(30),
             slow: Duration::from_secs(10),
+            subscriptions: 262_144,
+            subscriptions_per_connection: 16_384,
         }
     }
 }
@@ -227,10 +235,17 @@ impl Frontend {
     }
 
     /// Answers until `shutdown` turns true or its sender is gone; returns when every worker has ended, within about 100
-    /// milliseconds. Dropping the future stops the workers, too.
+    /// milliseconds, or when the clients of stateful sessions have closed them, within five seconds. Dropping the future stops the workers, too.
     pub async fn run<V: View>(self, view: V, clock: Clock, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        let Options { workers, policy, connections: total, connections_per_source, idle, keepalive, slow } =
+        let Options { workers, policy, connections: total, connections_per_source, idle, keepalive, slow, .. } =
             self.options;
+        let Options { subscriptions, subscriptions_per_connection: per_session, .. } = self.options;
+        let half = |total: usize, per_source: usize| Arc::new(Connections::new(total, per_source.div_ceil(2)));
+        let limits = Limits {
+            subscriptions: half(subscriptions, subscriptions),
+            per_session,
+            subscribers: half(total.div_ceil(2), connections_per_source),
+        };
         let places = Arc::new(Connections::new(total, connections_per_source));
         let handshaking = Arc::new(Connections::new(total, connections_per_source.div_ceil(2)));
         let stop = Stop::default();
@@ -281,11 +296,11 @@ impl Frontend {
                 continue;
             }
             let (latest, clock, policy, places) = (view.latest(), clock.clone(), policy.clone(), places.clone());
-            let handshaking = handshaking.clone();
+            let (handshaking, limits, changed) = (handshaking.clone(), limits.clone(), view.changed());
             let stop = stop.signal.subscribe();
             threads.push(spawn("dns-stream", &ending, move || {
                 let seats = Seats::new(places, handshaking, total, patience);
-                listening.serve(stream::Worker::new(latest, clock, policy, seats), tallies, stop)
+                listening.serve(stream::Worker::new(latest, clock, policy, seats, limits), tallies, changed, stop)
             })?);
         }
         drop(ending);
@@ -322,19 +337,21 @@ impl Listening {
         self,
         worker: stream::Worker<L>,
         tallies: StreamTallies,
+        changed: watch::Receiver<Version>,
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         LocalSet::new().block_on(&runtime, async {
             let worker = Rc::new(worker);
             let mut endpoints = Vec::new();
+            let mut accepting = JoinSet::new();
             for listener in self.tcp {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                spawn_local(stream::accept(listener, None, worker.clone(), tallies.tcp.clone()));
+                accepting.spawn_local(stream::accept(listener, None, worker.clone(), tallies.tcp.clone()));
             }
             for (listener, tls) in self.tls {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                spawn_local(stream::accept(listener, Some(tls), worker.clone(), tallies.tls.clone()));
+                accepting.spawn_local(stream::accept(listener, Some(tls), worker.clone(), tallies.tls.clone()));
             }
             for (socket, tls) in self.quic {
                 let endpoint = quic::endpoint(socket, tls, worker.seats.patience())?;
@@ -343,7 +360,10 @@ impl Listening {
             }
             spawn_local(worker.seats.clone().watch());
             spawn_local(worker.clone().wake_waiting());
+            spawn_local(worker.clone().wake_followers(changed));
             let _ = stop.wait_for(|&stop| stop).await;
+            drop(accepting);
+            worker.say_farewell().await;
             for endpoint in endpoints {
                 quic::close(&endpoint).await;
             }

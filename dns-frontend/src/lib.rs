@@ -1,11 +1,12 @@
 //! Answers DNS from the published set.
 //!
 //! A message takes one way, whatever brings it: a worker reads it ([`udp`]; [`stream`] for TCP and TLS, with its places
-//! in [`seats`]; [`quic`], [`doh`]), pins the newest zones ([`view`]), has the memory of a whole batch fetched
+//! in [`seats`], its responses on a [`page`]; [`quic`], [`doh`]), pins the newest zones ([`view`]), has the memory of a whole batch fetched
 //! ([`warm`](mod@warm)) and calls [`answer()`]: the request is parsed ([`request`]), the name looked up ([`reply`]), records
 //! written ([`response`]), and what is missing proven by NSEC3 records signed on the spot ([`proofs`]). [`answer()`] is
 //! synchronous, takes no lock and reads no clock; a hit allocates nothing. What a source may get is said by the
 //! [`policy`]: server cookies ([`cookie`]) tell real sources from forged ones, whose responses are limited ([`rate`]).
+//! On TCP and TLS a client can open a stateful session ([`session`]), in which it is told when records change ([`push`]).
 //! [`frontend`] binds the sockets, starts the workers and stops them; [`counters`] counts, [`query_log`] logs a sample.
 //!
 //! Transfers join here: they bring octets to the same [`answer()`].
@@ -17,8 +18,10 @@ mod cookie;
 mod counters;
 mod doh;
 mod frontend;
+mod page;
 mod policy;
 mod proofs;
+mod push;
 mod query_log;
 mod quic;
 mod rate;
@@ -26,6 +29,7 @@ mod reply;
 mod request;
 mod response;
 mod seats;
+mod session;
 mod stream;
 mod udp;
 mod view;

@@ -83,7 +83,7 @@ fn not_a_type(rtype: RecordType) -> Option<Rcode> {
 
 /// The zone that answers. DS records stand on the parent's side of a cut (RFC 4035 section 3.1.4.1): when the name is
 /// an apex and its parent zone is served here too, that one answers; else the child says that it has none.
-fn zone_for<'z, Z: Zones>(zones: &'z Z, name: &[u8], rtype: RecordType) -> Option<&'z Zone> {
+pub(crate) fn zone_for<'z, Z: Zones>(zones: &'z Z, name: &[u8], rtype: RecordType) -> Option<&'z Zone> {
     let zone = zones.zone_for(name)?;
     if rtype != RecordType::DS || zone.apex().as_wire() != name {
         return Some(zone);

@@ -32,6 +32,10 @@ impl Rcode {
     pub const REFUSED: Rcode = Rcode(5);
     /// A name that a DNAME record makes is too long (RFC 6672 section 2.2).
     pub const YXDOMAIN: Rcode = Rcode(6);
+    /// The server is not authoritative for the name (RFC 8765 section 6.2.2).
+    pub const NOTAUTH: Rcode = Rcode(9);
+    /// This stateful operation is not implemented (RFC 8490 section 10.2).
+    pub const DSOTYPENI: Rcode = Rcode(11);
     /// The EDNS version is not implemented (RFC 6891 section 6.1.3).
     pub const BADVERS: Rcode = Rcode(16);
     /// The server cookie is not one of ours (RFC 7873 section 8).

@@ -28,7 +28,7 @@ const OPT: usize = 11;
 /// Octets of an option's code and length.
 const OPTION: usize = 4;
 /// A padded response has a multiple of so many octets (RFC 8467 section 4.1).
-const PADDING_BLOCK: usize = 468;
+pub(crate) const PADDING_BLOCK: usize = 468;
 /// Octets of a record whose owner is a pointer, without its RDATA.
 pub(crate) const RECORD: usize = 12;
 /// Offsets that a compression pointer can express (RFC 1035 section 4.1.4).

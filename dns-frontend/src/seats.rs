@@ -50,6 +50,8 @@ pub(crate) struct Seat {
     waits: Cell<Waits>,
     since: Cell<Instant>,
     keepalive: Cell<bool>,
+    /// How long the client of a stateful session may be silent, and whether it is so because it follows records.
+    session: Cell<Option<(Duration, bool)>>,
 }
 
 impl Seat {
@@ -64,6 +66,19 @@ impl Seat {
     /// The client wants to know how long it may be idle, and so relies on it (RFC 7828 section 3.3.2).
     pub(crate) fn keep_alive(&self) {
         self.keepalive.set(true);
+    }
+
+    /// The connection has a stateful session, whose client may be silent for so long (RFC 8490 section 6.2). One that
+    /// `follows` records does not wait to ask: it is neither hurried nor among the first to make room. `active`: the time begins now.
+    pub(crate) fn session(&self, silence: Duration, follows: bool, active: bool) {
+        self.session.set(Some((silence, follows)));
+        if active {
+            self.since.set(Instant::now());
+        }
+    }
+
+    fn follows(&self) -> bool {
+        self.session.get().is_some_and(|(_, follows)| follows)
     }
 }
 
@@ -130,8 +145,12 @@ impl Seats {
     ) {
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
-        let seat =
-            Rc::new(Seat { waits: Cell::new(waits), since: Cell::new(Instant::now()), keepalive: Cell::new(false) });
+        let seat = Rc::new(Seat {
+            waits: Cell::new(waits),
+            since: Cell::new(Instant::now()),
+            keepalive: Cell::new(false),
+            session: Cell::new(None),
+        });
         let conversation = connection(seat.clone());
         let leaving = Leaving { seats: self.clone(), id, _place: place };
         let task = spawn_local(async move {
@@ -178,6 +197,13 @@ impl Seats {
         let Patience { idle, keepalive, slow } = self.patience;
         let haste = self.haste.get();
         match seat.waits.get() {
+            Waits::Idle if let Some((silence, follows)) = seat.session.get() => {
+                if follows {
+                    silence
+                } else {
+                    silence / haste
+                }
+            }
             Waits::Idle if seat.keepalive.get() => keepalive / haste,
             Waits::Idle => idle / haste,
             // A handshake or a request takes some round trips at most.
@@ -188,13 +214,13 @@ impl Seats {
     }
 
     /// Ends the connection that has waited longest for its client to say something; without one, the one that has waited
-    /// longest for anything else.
+    /// longest for anything else; without one, the one that has followed records in silence for longest.
     fn evict(&self) -> bool {
         let taken = self.taken.borrow();
-        let waiting = taken
-            .values()
-            .filter(|(_, task)| !task.is_finished())
-            .min_by_key(|(seat, _)| (matches!(seat.waits.get(), Waits::Reader | Waits::Signature), seat.since.get()));
+        let waiting = taken.values().filter(|(_, task)| !task.is_finished()).min_by_key(|(seat, _)| {
+            let busy = matches!(seat.waits.get(), Waits::Reader | Waits::Signature);
+            (seat.follows(), busy, seat.since.get())
+        });
         if let Some((_, task)) = waiting {
             task.abort();
         }

@@ -16,18 +16,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use certdir_certificate::UnixTime;
-use certdir_directory::{Clock, Connections, Place};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use certdir_directory::{Clock, Connections, Place, Version};
+use certdir_zones::dso;
+use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::answer::{Asker, Scratch, Transport, answer};
+use crate::answer::{Asker, Scratch, Transport};
 use crate::counters::{Tally, stopwatch};
+use crate::page::{LENGTH, Page, Put, WAITING_RESPONSES};
 use crate::policy::Policy;
 use crate::response::Finished;
 use crate::seats::{Seat, Seats, Waits};
+use crate::session::{Limits, Line, Session, Sessions, Then};
 use crate::view::{Latest, Zones};
 
 /// Pause after a failed accept, which most often means that no file descriptor is left.
@@ -35,11 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest request with its length; a connection that announces a longer one is closed. It bounds what half a
 /// request costs; queries have about a hundred octets.
 pub(crate) const MAX_REQUEST: usize = 16 * 1024;
-/// Responses are written as soon as this many octets are waiting, or no complete request is left. With the longest
-/// message on top it bounds what a slow reader costs.
-const WAITING_RESPONSES: usize = 64 * 1024;
-/// Octets of the length in front of every message (RFC 1035 section 4.2.2).
-const LENGTH: usize = 2;
 /// Longest message (RFC 1035 section 4.2.2).
 pub(crate) const MAX_MESSAGE: usize = 65_535;
 /// How often the clock is looked at while queries wait for a signature: there are none before its next second.
@@ -52,6 +51,8 @@ const POSTPONED_HERE: usize = 32;
 pub(crate) const POSTPONED_OF_SOURCE: usize = POSTPONED / 4;
 pub(crate) const POSTPONED: usize = 1024;
 pub(crate) const LONGEST_POSTPONED: usize = 512;
+/// How long clients of stateful sessions have to close them when the server stops (RFC 8490 section 6.6.1).
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all connections of one thread share; borrowed only between two waits.
 pub(crate) struct Worker<L> {
@@ -64,6 +65,9 @@ pub(crate) struct Worker<L> {
     waiting: Notify,
     /// There may be signatures again. Wakes in the order in which the waiting began.
     signatures: Notify,
+    sessions: Sessions,
+    /// There are other zones, or the thread is to stop.
+    changed: Notify,
 }
 
 struct Desk<L> {
@@ -74,13 +78,14 @@ struct Desk<L> {
 }
 
 impl<L: Latest> Worker<L> {
-    pub(crate) fn new(latest: L, clock: Clock, policy: Policy, seats: Seats) -> Worker<L> {
+    pub(crate) fn new(latest: L, clock: Clock, policy: Policy, seats: Seats, limits: Limits) -> Worker<L> {
         let requests = vec![0; MAX_REQUEST].into_boxed_slice();
         let responses = vec![0; WAITING_RESPONSES + LENGTH + MAX_MESSAGE].into_boxed_slice();
         let desk = RefCell::new(Desk { latest, scratch: Scratch::new(policy), requests, responses });
         let postponed = Arc::new(Connections::new(POSTPONED, POSTPONED_OF_SOURCE));
-        let (waiting, signatures) = (Notify::new(), Notify::new());
-        Worker { desk, clock, seats: Rc::new(seats), postponed, waiting, signatures }
+        let (waiting, signatures, changed) = (Notify::new(), Notify::new(), Notify::new());
+        let sessions = Sessions::new(limits);
+        Worker { desk, clock, seats: Rc::new(seats), postponed, waiting, signatures, sessions, changed }
     }
 
     /// Answers one message, framed, for transports that bring them one by one; in one of the places for answers that
@@ -152,64 +157,31 @@ impl<L: Latest> Worker<L> {
     }
 }
 
+impl<L> Worker<L> {
+    /// Wakes those who follow records whenever there are other zones, for ever.
+    pub(crate) async fn wake_followers(self: Rc<Worker<L>>, mut zones: watch::Receiver<Version>) {
+        while zones.changed().await.is_ok() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Tells the clients of stateful sessions to go, and waits until they have gone, or had the time for it.
+    pub(crate) async fn say_farewell(&self) {
+        self.sessions.stop();
+        let until = Instant::now() + FAREWELL;
+        while self.sessions.open() > 0 && Instant::now() < until {
+            self.changed.notify_waiters();
+            sleep(LOOK).await;
+        }
+    }
+}
+
 impl<L: Latest> Desk<L> {
     /// The buffer for requests, and an empty page for responses from the zones of one version.
     fn open<'d>(&'d mut self, now: UnixTime, tally: &'d Tally) -> (&'d mut [u8], Page<'d, L::Zones>) {
         let Desk { latest, scratch, requests, responses } = self;
         (requests, Page { zones: latest.load(), now, scratch, tally, out: responses, written: 0, responses: 0 })
     }
-}
-
-/// Responses that leave together.
-struct Page<'d, Z> {
-    zones: Option<&'d Z>,
-    now: UnixTime,
-    scratch: &'d mut Scratch,
-    tally: &'d Tally,
-    out: &'d mut [u8],
-    written: usize,
-    responses: usize,
-}
-
-impl<Z: Zones> Page<'_, Z> {
-    /// Adds the response to one message, with its length in front. One that is to come later ([`Finished::later`]) is
-    /// not added when there is a `place` to wait for it.
-    fn put<P>(&mut self, asker: &Asker, request: &[u8], place: impl FnOnce() -> Option<P>) -> Put<P> {
-        let room = self.out.get_mut(self.written..).and_then(<[u8]>::split_first_chunk_mut::<LENGTH>);
-        let Some((length, room)) = room else {
-            return Put::Nothing;
-        };
-        let finished = answer(self.zones, request, asker, self.now, self.scratch, room);
-        if finished.is_some_and(|finished| finished.later)
-            && let Some(place) = place()
-        {
-            return Put::Later(place);
-        }
-        let Some(finished) = finished else {
-            self.tally.ignored();
-            return Put::Nothing;
-        };
-        self.tally.request(finished);
-        // At most MAX_MESSAGE.
-        *length = (finished.length as u16).to_be_bytes();
-        self.written += LENGTH + finished.length;
-        self.responses += 1;
-        Put::Added(finished)
-    }
-
-    fn is_full(&self) -> bool {
-        self.written >= WAITING_RESPONSES
-    }
-}
-
-/// What became of a message.
-enum Put<P> {
-    /// Its response is on the page.
-    Added(Finished),
-    /// Its response has to wait, in this place.
-    Later(P),
-    /// It gets none.
-    Nothing,
 }
 
 /// A query that waits for a signature.
@@ -280,7 +252,7 @@ pub(crate) async fn accept<L: Latest>(
 }
 
 /// Answers the requests of one connection until its client has no more of them and has taken all responses.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(
+async fn converse<S: Line, L: Latest>(
     stream: S,
     transport: Transport,
     source: IpAddr,
@@ -302,6 +274,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin, L: Latest>(
         later: Vec::new(),
         retry: None,
         answered: false,
+        session: None,
+        changed: None,
+        aborted: false,
     };
     seat.waits(Waits::Idle, true);
     poll_fn(|context| {
@@ -335,14 +310,21 @@ struct Conversation<'w, S, L> {
     retry: Option<Pin<Box<dyn Future<Output = ()> + 'w>>>,
     /// A request was answered since the connection last waited.
     answered: bool,
+    /// From the first stateful message on (RFC 8490).
+    session: Option<Session<'w>>,
+    /// Wakes the connection when there is something to say in its session.
+    changed: Option<Pin<Box<Notified<'w>>>>,
+    /// The client broke a rule that ends the connection.
+    aborted: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
+impl<'w, S: Line, L: Latest> Conversation<'w, S, L> {
     /// As much as can be done without waiting.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut served = false;
         loop {
             ready!(self.write_rest(context))?;
+            self.listen(context);
             if self.ended && self.request.is_empty() && self.later.is_empty() {
                 return Pin::new(&mut self.stream).poll_shutdown(context);
             }
@@ -408,6 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
     ) -> io::Result<()> {
         self.asker.keepalive = Some(self.worker.seats.keepalive());
         self.answer_postponed(page);
+        self.say(page);
         let mut used = 0;
         let mut filled = self.request.len();
         if let Some(room) = requests.get_mut(..filled) {
@@ -419,6 +402,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             {
                 used += LENGTH + request.len();
                 self.answer(request, page);
+                if self.aborted {
+                    self.stream.cut_off();
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
             }
             if page.is_full() {
                 break;
@@ -443,6 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
+        self.say(page);
         self.request = requests.get(used..filled).unwrap_or_default().to_vec();
         self.wait_for_signatures(context);
         Ok(())
@@ -450,6 +438,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
 
     fn answer<Z: Zones>(&mut self, request: &[u8], page: &mut Page<'_, Z>) {
         let worker = self.worker;
+        if self.session.as_ref().is_some_and(Session::has_left) {
+            return;
+        }
+        if dso::Header::read(request).is_some() {
+            let seats = &worker.seats;
+            let encrypted = self.asker.transport == Transport::Tls;
+            let new = || Session::new(&worker.sessions, self.tally, self.asker.source, encrypted);
+            let most = u32::from(seats.keepalive()) * 100;
+            match self.session.get_or_insert_with(new).take(request, page.zones, most, self.seat) {
+                Then::Answer(response) => page.put_message(&response),
+                Then::Nothing => {}
+                Then::Abort => self.aborted = true,
+            }
+            return;
+        }
         let place = || match self.later.len() {
             0..POSTPONED_HERE => worker.postpone(self.asker.source, request, self.tally),
             _ => None,
@@ -459,6 +462,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
                 self.answered = true;
                 if finished.keepalive_asked {
                     self.seat.keep_alive();
+                    // RFC 8490 section 5.4.6: the option has no place in a session, which is told otherwise.
+                    self.aborted = self.session.as_ref().is_some_and(Session::is_established);
                 }
             }
             Put::Later(place) => {
@@ -466,6 +471,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: Latest> Conversation<'_, S, L> {
             }
             // What is no query does not prolong the connection.
             Put::Nothing => {}
+        }
+    }
+
+    /// Says what is to be said in the session, as far as the page has room.
+    fn say<Z: Zones>(&mut self, page: &mut Page<'_, Z>) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        while !page.is_full()
+            && let Some(message) = session.due(page.zones, self.seat)
+        {
+            page.put_message(&message);
+        }
+        if session.has_left() {
+            self.later.clear();
+        }
+    }
+
+    /// Sees to it that the connection is woken when there is something to say in its session: from before the zones are
+    /// looked at, so that nothing is missed.
+    fn listen(&mut self, context: &mut Context<'_>) {
+        if !self.session.as_ref().is_some_and(Session::is_established) {
+            return;
+        }
+        let worker = self.worker;
+        let new = || Box::pin(worker.changed.notified());
+        while self.changed.get_or_insert_with(new).as_mut().poll(context).is_ready() {
+            self.changed = None;
         }
     }
 

@@ -2,18 +2,38 @@
 
 use std::sync::Arc;
 
-use certdir_directory::{Published, PublishedCache, Reader};
-use certdir_zones::Zone;
+use certdir_directory::{Published, PublishedCache, Reader, Version};
+use certdir_zones::{Name, Zone};
+use tokio::sync::watch;
 
 /// The hosted zones at one version.
 pub trait Zones {
     /// The zone with the longest apex at or above `name` (wire form, lower case); `None` outside the hosted zones.
     fn zone_for(&self, name: &[u8]) -> Option<&Zone>;
+
+    /// Another number for every other state of the zones. Zones that never change need none.
+    fn revision(&self) -> u64 {
+        0
+    }
+
+    /// Owners of records that may have changed since a revision, and names that came or went with them, some several
+    /// times. `None`: any may have.
+    fn changed_since(&self, _revision: u64) -> Option<Vec<&Name>> {
+        None
+    }
 }
 
 impl<T: Zones> Zones for Arc<T> {
     fn zone_for(&self, name: &[u8]) -> Option<&Zone> {
         T::zone_for(self, name)
+    }
+
+    fn revision(&self) -> u64 {
+        T::revision(self)
+    }
+
+    fn changed_since(&self, revision: u64) -> Option<Vec<&Name>> {
+        T::changed_since(self, revision)
     }
 }
 
@@ -24,6 +44,12 @@ pub trait View: Clone + Send + Sync + 'static {
 
     /// One for a new worker.
     fn latest(&self) -> Self::Latest;
+
+    /// Tells whenever there are other zones, for those who want to know of it (RFC 8765). Nobody ever does of zones that
+    /// never change.
+    fn changed(&self) -> watch::Receiver<Version> {
+        watch::channel(0).1
+    }
 }
 
 /// A worker's way to the newest zones; cheap enough to ask for every batch of requests.
@@ -40,6 +66,14 @@ impl Zones for Published {
     fn zone_for(&self, name: &[u8]) -> Option<&Zone> {
         Published::zone_for(self, name)
     }
+
+    fn revision(&self) -> u64 {
+        Published::revision(self)
+    }
+
+    fn changed_since(&self, revision: u64) -> Option<Vec<&Name>> {
+        Published::changed_since(self, revision)
+    }
 }
 
 impl View for Reader {
@@ -47,6 +81,10 @@ impl View for Reader {
 
     fn latest(&self) -> PublishedCache {
         self.cache()
+    }
+
+    fn changed(&self) -> watch::Receiver<Version> {
+        Reader::changed(self)
     }
 }
 

@@ -12,6 +12,7 @@ use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, U
 use certdir_http::{Names, Search};
 use certdir_resolver::Match;
 use certdir_resolver::outcome::Candidate;
+use certdir_zones::dso::{self, Header, MAX_PUSH, Push, Tlv, Writer};
 use certdir_zones::rdata::{read_cert, read_smimea, read_soa, smimea, soa};
 use certdir_zones::{
     Address, DomainName, Fragment, Name, Rdata, RecordType, Rrset, Soa, Standing, Usage, Zone, ZoneKey, cert_owners,
@@ -31,6 +32,7 @@ pub const ALL: &[Target] = &[
     ("rdata", rdata),
     ("fragment", fragment),
     ("dns_answer", dns_answer),
+    ("stateful", stateful),
     ("ldap_message", ldap_message),
     ("candidate", candidate),
     ("bundle", bundle),
@@ -130,6 +132,35 @@ pub fn rdata(data: &[u8]) {
     }
     let text = presentation(RecordType(u16::from_be_bytes(*rtype)), data);
     assert!(!text.contains('\n'), "a record is one line");
+}
+
+/// A stateful DNS message, as either end may get it from the other: what is read can be written and read again.
+pub fn stateful(data: &[u8]) {
+    let Ok(message) = dso::read(data) else {
+        return;
+    };
+    let Header { id, rcode, .. } = message.header;
+    let again = match message.primary.clone() {
+        Some(Tlv::Keepalive(timeouts)) => Writer::request(id).keepalive(timeouts).finish(),
+        Some(Tlv::RetryDelay(delay)) => Writer::farewell(rcode, delay).finish(),
+        Some(Tlv::Subscribe(subject)) => Writer::request(id).subscribe(&subject).padded_to(468).finish(),
+        Some(Tlv::Unsubscribe(ended)) => Writer::unidirectional().unsubscribe(ended).finish(),
+        Some(Tlv::Reconfirm(subject, rdata)) => Writer::unidirectional().reconfirm(&subject, rdata).finish(),
+        Some(Tlv::Push(changes)) => {
+            assert!(data.len() <= MAX_PUSH && !changes.is_empty());
+            let mut push = Push::new();
+            let written: Vec<_> = changes.into_iter().take_while(|change| push.put(change)).collect();
+            if push.is_empty() {
+                return;
+            }
+            let again = push.finish(None);
+            assert!(again.len() <= MAX_PUSH);
+            assert_eq!(dso::read(&again).expect("our own writing").primary, Some(Tlv::Push(written)));
+            return;
+        }
+        Some(Tlv::Padding | Tlv::Unknown(_)) | None => return,
+    };
+    assert_eq!(dso::read(&again).expect("our own writing").primary, message.primary);
 }
 
 struct Hosted(Vec<Zone>);

@@ -17,9 +17,12 @@ mod rfc6891;
 mod rfc7766;
 mod rfc7873;
 mod rfc8482;
+mod rfc8490;
+mod rfc8765;
 mod rfc8906;
 mod rfc9276;
 mod rfc9715;
+mod stateful;
 mod tools;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
