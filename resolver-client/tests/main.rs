@@ -16,4 +16,6 @@ mod lies;
 mod proxy;
 mod servers;
 mod stores;
+mod trust;
 mod truth;
+mod unbound;

@@ -20,6 +20,8 @@ pub(crate) enum Denial {
     Nsec,
     Nsec3,
     OptOut,
+    /// NSEC3 with more iterations than are hashed (RFC 9276 section 3.2).
+    Costly,
 }
 
 pub(crate) const DENIALS: [Denial; 3] = [Denial::Nsec, Denial::Nsec3, Denial::OptOut];
@@ -148,6 +150,7 @@ fn sign(dir: &Path, apex: &str, signing: &Signing) {
     match signing.denial {
         Denial::Nsec => {}
         Denial::Nsec3 => drop(command.args(["-3", "-", "-H", "0"])),
+        Denial::Costly => drop(command.args(["-3", "-", "-H", "150"])),
         Denial::OptOut => drop(command.args(["-3", "-", "-H", "0", "-A"])),
     }
     command.args(["-f", &format!("zone.{apex}signed"), &format!("zone.{apex}")]);

@@ -17,6 +17,10 @@ pub(crate) struct World {
     pub(crate) big: Arc<Certificate>,
 }
 
+/// The zones of the world.
+pub(crate) const ZONES: [&str; 5] =
+    ["example.", "signed.example.", "wild.example.", "domain.example.", "plain.example."];
+
 pub(crate) const AUTHORITY: &str = "domain-confidentiality-authority";
 
 pub(crate) fn world(denial: Denial) -> World {

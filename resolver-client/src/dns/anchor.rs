@@ -8,11 +8,9 @@
 use std::path::Path;
 
 use certdir_certificate::UnixTime;
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 use hickory_resolver::proto::dnssec::{Algorithm, DigestType, PublicKeyBuf, TrustAnchors as Keys, Verifier};
-use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Query};
+use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
 use super::signature::Validity;
@@ -94,15 +92,12 @@ impl TrustAnchors {
 
     /// Fetches the keys of an anchored zone and proves them by its anchors (RFC 4035 section 5.2).
     pub(crate) async fn prime(&self, zone: &Name, wire: &Wire, now: UnixTime) -> Result<Primed, Failure> {
-        let mut options = DnsRequestOptions::default();
-        options.edns_set_dnssec_ok = true;
         let query = Query::query(zone.clone(), RecordType::DNSKEY);
-        let message =
-            wire.send(DnsRequest::from_query(query, options)).first_answer().await.map_err(|e: NetError| {
-                // No key at all is no absence of certificates: the anchor says that there are keys.
-                let failure = failure_of(&e);
-                Failure::new(failure.code, format!("the keys of {zone} cannot be had: {}", failure.message))
-            })?;
+        let message = wire.ask_servers(&query).await.map_err(|e| {
+            // No key at all is no absence of certificates: the anchor says that there are keys.
+            let failure = failure_of(&e);
+            Failure::new(failure.code, format!("the keys of {zone} cannot be had: {}", failure.message))
+        })?;
         let records: Vec<&Record> = message.answers.iter().filter(|r| r.name == *zone).collect();
         let mut keys: Vec<(&Record, &DNSKEY)> = records
             .iter()

@@ -145,6 +145,16 @@ fn from_wildcard(name: &Name, signature: &RRSIG, message: &Message) -> Result<bo
     }
 }
 
+/// True when the answer comes from a wildcard and its proof leaves room for an unsigned delegation at the name: then it is
+/// not Secure (RFC 5155 section 9.2).
+pub(crate) fn leaves_room(name: &Name, message: &Message) -> bool {
+    let made = message.answers.iter().filter(|r| r.name == *name && r.proof == Proof::Secure).any(|r| match &r.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => signature.input().num_labels < name.num_labels(),
+        _ => false,
+    });
+    made && denials(&message.authorities).any(|d| d.opts_out())
+}
+
 /// The signature by which the validator proved a RRset, checked once more by our own clock.
 fn proof_of<'a>(
     name: &Name,

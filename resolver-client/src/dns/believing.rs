@@ -9,7 +9,7 @@ use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::{Message, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 
-use super::answer::{Absence, Step, absent, alias, claimed, records};
+use super::answer::{Absence, Step, absent, alias, claimed, leaves_room, records};
 use super::wire::{Wire, failure_of};
 use super::{Asking, MAX_NEGATIVE_LIFE, Trust};
 use crate::outcome::Failure;
@@ -41,6 +41,9 @@ impl Believing {
         let parts = &mut *message;
         for record in parts.answers.iter_mut().chain(&mut parts.authorities) {
             record.proof = Proof::Secure;
+        }
+        if leaves_room(name, &message) {
+            return not_vouched(name, record_type, &message, now);
         }
         if let Some(step) = alias(name, &message, now)? {
             return Ok(step);

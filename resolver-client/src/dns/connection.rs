@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::query;
 use super::server::NameServer;
@@ -232,4 +233,90 @@ fn closed() -> io::Error {
 /// The maps are consistent whatever panicked.
 fn locked(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::proto::rr::{Name, RecordType};
+    use tokio::net::TcpListener;
+
+    fn question(n: usize) -> Vec<u8> {
+        query::wire(0, &Name::from_ascii(format!("n{n}.example.")).unwrap(), RecordType::SMIMEA, false)
+    }
+
+    /// Reads so many questions of each connection, answers them in the reverse order, and closes it.
+    async fn backwards(listener: TcpListener, at_once: usize) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                for _ in 0..at_once {
+                    let Ok(length) = stream.read_u16().await else { return };
+                    let mut message = vec![0; length.into()];
+                    stream.read_exact(&mut message).await.unwrap();
+                    message[2] |= 0x80;
+                    answers.push([&length.to_be_bytes()[..], &message].concat());
+                }
+                for answer in answers.iter().rev() {
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    }
+
+    async fn ask_all(pipeline: &Pipeline, count: usize) -> Vec<io::Result<()>> {
+        let ask = |n| async move {
+            let asked = question(n);
+            let mut answer = pipeline.ask(&asked).await?;
+            answer[..2].copy_from_slice(&asked[..2]);
+            assert!(query::answers(&asked, &answer), "the answer to another question");
+            Ok(())
+        };
+        futures_util::future::join_all((0..count).map(ask)).await
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_any_order_and_closed_connections_are_opened_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let pipeline = Pipeline::new(NameServer::plain(listener.local_addr().unwrap()));
+        let server = tokio::spawn(backwards(listener, 10));
+        for _ in 0..3 {
+            assert!(ask_all(&pipeline, 10).await.iter().all(Result::is_ok));
+        }
+        // Twenty on a server that answers ten on each connection.
+        assert!(ask_all(&pipeline, 20).await.iter().all(Result::is_ok));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_nothing_behind() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let pipeline = Pipeline::new(NameServer::plain(listener.local_addr().unwrap()));
+        // It never answers.
+        let server = tokio::spawn(backwards(listener, usize::MAX));
+        let asked = question(0);
+        let patience = SILENCE + Duration::from_millis(100);
+        assert!(tokio::time::timeout(patience, pipeline.ask(&asked)).await.is_err());
+        let open = pipeline.open.lock().await.clone().unwrap();
+        let waiting = locked(&open.waiting);
+        // Nothing came for so long that the connection is given up.
+        assert!(waiting.by_id.is_empty() && waiting.closed);
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_and_one_that_is_too_busy_are_errors() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let pipeline = Pipeline::new(NameServer::plain(address));
+        assert_eq!(pipeline.ask(&question(0)).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+
+        let mut waiting = Waiting { next_id: u16::MAX, ..Waiting::default() };
+        let mut ids = std::collections::HashSet::new();
+        for _ in 0..MAX_IN_FLIGHT {
+            assert!(ids.insert(waiting.enter(oneshot::channel().0).unwrap().0));
+        }
+        assert_eq!(waiting.enter(oneshot::channel().0).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    }
 }

@@ -17,7 +17,7 @@ use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query};
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 
 use super::anchor::{Primed, TrustAnchors};
-use super::answer::{self, Absence, Step, absent, alias, records};
+use super::answer::{self, Absence, Step, absent, alias, leaves_room, records};
 use super::delegation::insecure_cut;
 use super::wire::{LookUp, Rooted, Wire, failure_of};
 use super::{Asking, Trust};
@@ -142,6 +142,10 @@ async fn read(anchored: &Anchored, name: &Name, record_type: RecordType, now: Un
     let is_found =
         |r: &&Record| r.name == *name && (r.record_type() == record_type || r.record_type() == RecordType::CNAME);
     let proofs = || message.answers.iter().filter(is_found).map(|r| r.proof);
+    if leaves_room(name, &message) {
+        let what = "the proof of the wildcard leaves room for unsigned delegations";
+        return not_signed(anchored, name, record_type, &message, now, what).await;
+    }
     if let Some(step) = alias(name, &message, now)? {
         return Ok(step);
     }

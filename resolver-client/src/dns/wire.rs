@@ -166,7 +166,7 @@ impl Wire {
     /// Asks one question of the current look-up; a key or a delegation only if it is not known.
     pub(crate) async fn ask(&self, query: &Query) -> Answer {
         let Ok(look_up) = LOOK_UP.try_with(Clone::clone) else {
-            return Err(NetError::Message("asked outside a look-up"));
+            return Err(OUTSIDE);
         };
         if !is_link(query.query_type()) {
             return self.exchange(query, &look_up).await;
@@ -183,6 +183,14 @@ impl Wire {
         let answer = self.exchange(query, &look_up).await?;
         locked(&look_up.noted).links.insert(query.clone(), answer.clone());
         Ok(answer)
+    }
+
+    /// Asks one question of the current look-up, whatever is known.
+    pub(crate) async fn ask_servers(&self, query: &Query) -> Answer {
+        match LOOK_UP.try_with(Clone::clone) {
+            Ok(look_up) => self.exchange(query, &look_up).await,
+            Err(_) => Err(OUTSIDE),
+        }
     }
 
     /// Keeps the keys and delegations that the current look-up asked for. Only one that ended well may keep them: what
@@ -374,21 +382,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl DnsHandle for Wire {
-    type Response = Pin<Box<dyn Stream<Item = Answer> + Send>>;
-    type Runtime = Clocked;
-
-    fn send(&self, request: DnsRequest) -> Self::Response {
-        let wire = self.clone();
-        Box::pin(stream::once(async move {
-            match request.queries.first() {
-                Some(query) => wire.ask(query).await,
-                None => Err(NO_QUESTION),
-            }
-        }))
-    }
-}
-
 /// What lies below a primed trust anchor. The anchored zone's keys are known, and nothing above it is believed, so neither
 /// is asked for: the library would look for a delegation to the anchored zone from both sides in turn, without end.
 #[derive(Clone)]
@@ -431,6 +424,8 @@ impl DnsHandle for Rooted {
         Box::pin(stream::once(self.clone().ask(request)))
     }
 }
+
+const OUTSIDE: NetError = NetError::Message("asked outside a look-up");
 
 const NO_QUESTION: NetError = NetError::Message("a request without a question");
 
