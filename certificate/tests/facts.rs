@@ -33,7 +33,10 @@ fn a_lean_copy_says_the_same() {
     let lean = alice.lean();
     assert_eq!(lean, alice);
     assert_eq!(addresses(&lean.clone()), addresses(&alice));
-    assert_eq!((lean.subject(), lean.issuer(), lean.serial_hex()), (alice.subject(), alice.issuer(), alice.serial_hex()));
+    assert_eq!(
+        (lean.subject(), lean.issuer(), lean.serial_hex()),
+        (alice.subject(), alice.issuer(), alice.serial_hex())
+    );
     assert_eq!((lean.subject_der(), lean.not_after()), (alice.subject_der(), alice.not_after()));
     assert!(size_of::<Certificate>() <= 64, "{}", size_of::<Certificate>());
 }

@@ -345,14 +345,14 @@ impl Counters {
                 }
             }
         }
-        let held: [(&str, &str, fn(&Sums) -> u64); 2] = [
-            ("certdir_dns_sessions", "Stateful DNS sessions now.", Sums::sessions),
-            ("certdir_dns_subscriptions", "Subscriptions to DNS records now.", Sums::subscriptions),
+        let held = [
+            ("certdir_dns_sessions", "Stateful DNS sessions now.", SESSIONS),
+            ("certdir_dns_subscriptions", "Subscriptions to DNS records now.", SUBSCRIPTIONS),
         ];
-        for (name, help, now) in held {
+        for (name, help, family) in held {
             writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge")?;
             for (transport, sums) in &transports {
-                writeln!(out, "{name}{{transport=\"{transport}\"}} {}", now(sums))?;
+                writeln!(out, "{name}{{transport=\"{transport}\"}} {}", sums.held(family))?;
             }
         }
         let name = "certdir_dns_latency_seconds";
