@@ -172,7 +172,7 @@ fn ldif(folder: &Path) -> String {
     let person = |dn: &str, mail: &str, more: &str| {
         format!("dn: {dn}\nobjectClass: inetOrgPerson\ncn: {mail}\nsn: {mail}\nmail: {mail}\n{more}\n")
     };
-    let mut text = format!(
+    let mut text = String::from(
         "dn: dc=example,dc=org\nobjectClass: domain\ndc: example\n
 dn: ou=internal,dc=example,dc=org\nobjectClass: organizationalUnit\nou: internal\n
 dn: cn=away,dc=example,dc=org\nobjectClass: referral\nobjectClass: extensibleObject\ncn: away\nref: ldap://192.0.2.1/ou=away\n
@@ -443,7 +443,7 @@ async fn a_server_that_is_none_is_an_error() {
         entry
     };
     let done = |id: u8| vec![0x30, 0x0c, 2, 1, id, 0x65, 7, 0x0a, 1, 0, 4, 0, 4, 0];
-    let nested = || [vec![0x30, 0x84, 0, 0x10, 0, 0], vec![0xa0, 0x84, 0, 0, 0xff, 0xff].repeat(200_000)].concat();
+    let nested = || [vec![0x30, 0x84, 0, 0x10, 0, 0], [0xa0, 0x84, 0, 0, 0xff, 0xff].repeat(200_000)].concat();
     for (what, says, repeats, code) in [
         ("an HTTP server", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), false, "malformed"),
         ("a length of 4 GiB", vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff], false, "malformed"),
