@@ -183,3 +183,46 @@ proptest! {
         }
     }
 }
+
+/// One octet of a certificate, of its issuer or of a list is another: nothing of that kind is accepted.
+#[test]
+fn every_change_of_one_octet_is_refused_by_validation() {
+    use crate::authority::{Holder, anchors, wanted};
+    use certdir_certificate::{Crl, Evidence, Memory, Pool, validate};
+
+    let root = Holder::root("Root");
+    let between = root.authority("Between");
+    let leaf = between.person("alice@example.org", 7);
+    let objects = [
+        leaf.certificate.der().to_vec(),
+        between.certificate.der().to_vec(),
+        root.crl_der(-1, &[]),
+        between.crl_der(-1, &[8]),
+    ];
+    let (anchors, requirements, memory) = (anchors(&[&root]), wanted("alice@example.org"), Memory::default());
+    let accepted = |objects: &[Vec<u8>; 4]| {
+        let (Ok(leaf), mut pool, mut evidence) = (Certificate::from_der(&objects[0]), Pool::new(), Evidence::new())
+        else {
+            return false;
+        };
+        if let Ok(between) = Certificate::from_der(&objects[1]) {
+            let _ = pool.add(&between);
+        }
+        for list in &objects[2..] {
+            if let Ok(list) = Crl::read(list) {
+                evidence.add_crl(list.into());
+            }
+        }
+        validate(&leaf, &anchors, &pool, &evidence, &requirements, &memory).is_ok()
+    };
+    assert!(accepted(&objects));
+    for object in 0..objects.len() {
+        for place in 0..objects[object].len() {
+            for flip in [1, 0x20, 0x80, 0xff] {
+                let mut changed = objects.clone();
+                changed[object][place] ^= flip;
+                assert!(!accepted(&changed), "object {object}, octet {place} changed by {flip:02x}");
+            }
+        }
+    }
+}

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use certdir_certificate::Certificate;
+use certdir_certificate::{
+    Anchors, Certificate, Crl, Evidence, Memory, OcspResponse, Pool, Purpose, Requirements, RevocationMode,
+    revocation_of, validate,
+};
 use certdir_directory::Cursor;
 use certdir_dns::{Asker, CookieSecret, Policy, Scratch, Transport, Truncation, UdpCertificates, Zones, answer};
 use certdir_http::{Names, Search};
@@ -40,6 +43,9 @@ pub const ALL: &[Target] = &[
     ("ldap_response", ldap_response),
     ("search_query", search_query),
     ("feed_body", feed_body),
+    ("revocation_list", revocation_list),
+    ("ocsp_response", ocsp_response),
+    ("validation", validation),
 ];
 
 /// One certificate in DER: what is read can be written as PEM and read again.
@@ -337,4 +343,58 @@ pub fn multipart(data: &[u8]) {
 /// A message as an LDAP server sends it to us.
 pub fn ldap_response(data: &[u8]) {
     certdir_resolver::ldap::is_response(data);
+}
+
+/// A revocation list.
+pub fn revocation_list(data: &[u8]) {
+    if let Ok(list) = Crl::read(data) {
+        assert!(list.len() <= list.der().len() / 5, "an entry has some octets");
+    }
+}
+
+/// An OCSP response.
+pub fn ocsp_response(data: &[u8]) {
+    if let Ok(response) = OcspResponse::read(data) {
+        let _ = response.next_update();
+        let mut evidence = Evidence::new();
+        evidence.add_ocsp(Arc::new(response));
+    }
+}
+
+/// A validation: objects one behind the other, each with its kind (0: an anchor, 1: a certificate of the pool, 2: a list,
+/// 3: an OCSP response, others: the certificate in question) and its length in two octets. A path that is found holds.
+pub fn validation(mut data: &[u8]) {
+    let (mut anchors, mut pool, mut evidence, mut leaf) = (Anchors::new(), Pool::new(), Evidence::new(), None);
+    while let Some(([kind, high, low], rest)) = data.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        let (object, rest) = rest.split_at(length);
+        data = rest;
+        match (kind, Certificate::from_der(object)) {
+            (2, _) => drop(Crl::read(object).map(|list| evidence.add_crl(Arc::new(list)))),
+            (3, _) => drop(OcspResponse::read(object).map(|response| evidence.add_ocsp(Arc::new(response)))),
+            (0, Ok(certificate)) => drop(anchors.add(&certificate)),
+            (1, Ok(certificate)) => drop(pool.add(&certificate)),
+            (_, Ok(certificate)) => leaf = Some(certificate),
+            _ => {}
+        }
+    }
+    let Some(leaf) = leaf else {
+        return;
+    };
+    let memory = Memory::default();
+    for purpose in [Purpose::Anything, Purpose::Encryption] {
+        for revocation in [RevocationMode::Hard, RevocationMode::Soft] {
+            let requirements = Requirements { purpose, revocation, ..Requirements::at(1_796_000_000) };
+            if let Ok(path) = validate(&leaf, &anchors, &pool, &evidence, &requirements, &memory) {
+                assert!(path.holds_until() >= requirements.now);
+                assert_eq!(path.certificates().first(), Some(&leaf));
+            }
+        }
+    }
+    for issuer in pool.certificates() {
+        let standing = revocation_of(&leaf, issuer, &evidence, 1_796_000_000, &memory);
+        if let certdir_certificate::Standing::Good { until } = standing {
+            assert!(until >= 1_796_000_000);
+        }
+    }
 }
