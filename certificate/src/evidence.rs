@@ -50,7 +50,7 @@ impl Evidence {
         true
     }
 
-    /// Adds an OCSP response. Gives `false` if there is no room ([`MAX_EVIDENCE`]) or it is there already.
+    /// Adds an OCSP response. Of those about one serial number the last [`MAX_CRLS_OF_ISSUER`] stay. Gives `false` if there is no room ([`MAX_EVIDENCE`]) or it is there already.
     pub fn add_ocsp(&mut self, response: Arc<OcspResponse>) -> bool {
         if self.response_count >= MAX_EVIDENCE {
             return false;
@@ -58,10 +58,14 @@ impl Evidence {
         let mut added = false;
         for single in &response.single {
             let there = self.responses.entry(single.serial.clone()).or_default();
-            if there.len() < MAX_CRLS_OF_ISSUER && !there.iter().any(|one| one.sha256() == response.sha256()) {
-                there.push(response.clone());
-                added = true;
+            if there.iter().any(|one| one.sha256() == response.sha256()) {
+                continue;
             }
+            if there.len() >= MAX_CRLS_OF_ISSUER {
+                there.remove(0);
+            }
+            there.push(response.clone());
+            added = true;
         }
         self.response_count += usize::from(added);
         added

@@ -61,7 +61,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("unsupported-algorithm", "a signature is made with an algorithm that is not verified here"),
     ("weak-key", "a key on the way is shorter than the policy allows"),
     ("wrong-address", "the certificate does not name the address or domain"),
-    ("wrong-purpose", "the certificate is not for mail"),
+    ("wrong-purpose", "a certificate on the way is not for mail"),
 ];
 
 /// Why a certificate is not accepted.

@@ -173,7 +173,7 @@ fn covers(crl: &Crl, point: &Point, issuers: &[&[u8]], issuer: &[u8], authority:
         return false;
     }
     // (1): a point that names a CRL issuer means an indirect list; any other is by the certificate's issuer.
-    if point.issuers.is_some() != scope.indirect && point.issuers.is_some() {
+    if point.issuers.is_some() && !scope.indirect {
         return false;
     }
     // (2)(i): the names of the list's distribution point and of the certificate's must meet.

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::refusal::{Refusal, Want, add_wants};
 use crate::requirements::{Policies, Purpose, Requirements, RevocationMode};
 use crate::revocation::{self, Standing, issuer_wants};
 use crate::rules::{self, Rules};
-use crate::signature::{self, Fault, Memory};
+use crate::signature::{self, Fault, Memory, Signed};
 use crate::time::{Calendar, UnixTime};
 
 /// Longest path, with the leaf and without the anchor.
@@ -76,8 +76,8 @@ pub(crate) struct Search<'a> {
     signatures: Cell<u32>,
     steps: Cell<u32>,
     paths: Cell<u32>,
-    /// Signatures that were wrong, and those that Memory may have forgotten again.
-    seen: RefCell<HashSet<([u8; 32], [u8; 32], bool)>>,
+    /// Whether a signature was good: the wrong ones, and those that Memory may have forgotten again.
+    seen: RefCell<HashMap<Signed, bool>>,
     /// Signers of CRLs whose own paths are being looked at.
     signers: RefCell<Vec<[u8; 32]>>,
 }
@@ -420,11 +420,11 @@ impl<'a> Search<'a> {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), Failed> {
-        if self.memory.knows(object, key) || self.seen.borrow().contains(&(*object, *key, true)) {
+        if self.memory.knows(object, key) {
             return Ok(());
         }
-        if self.seen.borrow().contains(&(*object, *key, false)) {
-            return Err(Failed::Fault(Fault::Wrong));
+        if let Some(good) = self.seen.borrow().get(&(*object, *key)) {
+            return if *good { Ok(()) } else { Err(Failed::Fault(Fault::Wrong)) };
         }
         if self.signatures.get() >= MAX_SIGNATURES {
             return Err(Failed::OutOfWork);
@@ -432,7 +432,7 @@ impl<'a> Search<'a> {
         self.signatures.set(self.signatures.get() + 1);
         let verified = signature::verify(spki, algorithm, message, signature);
         if verified != Err(Fault::Unsupported) {
-            self.seen.borrow_mut().insert((*object, *key, verified.is_ok()));
+            self.seen.borrow_mut().insert((*object, *key), verified.is_ok());
         }
         if verified.is_ok() {
             self.memory.keep(object, key);
@@ -483,7 +483,7 @@ pub(crate) fn in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Re
     Ok(())
 }
 
-/// The key size of one certificate. Algorithms whose size says nothing are not measured.
+/// The key size of one certificate. Algorithms other than RSA and EC whose size says nothing are not measured.
 pub(crate) fn strong_enough(certificate: &Certificate, requirements: &Requirements) -> Result<(), Refusal> {
     let key = certificate.key();
     let least = if key.name.starts_with("RSA") { requirements.minimum_rsa_bits } else { requirements.minimum_ec_bits };
@@ -491,6 +491,11 @@ pub(crate) fn strong_enough(certificate: &Certificate, requirements: &Requiremen
         Some(bits) if bits < least => {
             let (subject, name) = (certificate.subject(), &key.name);
             Err(Refusal::new("weak-key", format!("the key of {subject} is {name}, and {least} bits are the least")))
+        }
+        // RFC 5480 section 2.1.1 forbids curves that have no name, and one that is not known may be a small one.
+        None if key.kind == "ec" => {
+            let subject = certificate.subject();
+            Err(Refusal::new("weak-key", format!("the key of {subject} is on a curve that is not known: {}", key.name)))
         }
         _ => Ok(()),
     }

@@ -73,7 +73,7 @@ fn choose(key: &Algorithm<'_>, algorithm: &Algorithm<'_>) -> Result<Choice, Faul
     let ring = |chosen| Ok(Choice::Ring(chosen));
     match (key.oid, algorithm.oid) {
         // RFC 4055 section 5.
-        (oid::RSA, [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, hash @ (11 | 12 | 13)]) => match hash {
+        (oid::RSA, [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, hash @ 11..=13]) => match hash {
             11 => ring(&algorithms::RSA_PKCS1_2048_8192_SHA256),
             12 => ring(&algorithms::RSA_PKCS1_2048_8192_SHA384),
             _ => ring(&algorithms::RSA_PKCS1_2048_8192_SHA512),
@@ -91,7 +91,7 @@ fn choose(key: &Algorithm<'_>, algorithm: &Algorithm<'_>) -> Result<Choice, Faul
             }
         }
         // RFC 5758 section 3.2.
-        (oid::EC, [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, hash @ (2 | 3 | 4)]) => match (key.parameters, hash) {
+        (oid::EC, [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, hash @ 2..=4]) => match (key.parameters, hash) {
             (P256, 2) => ring(&algorithms::ECDSA_P256_SHA256_ASN1),
             (P256, 3) => ring(&algorithms::ECDSA_P256_SHA384_ASN1),
             (P384, 2) => ring(&algorithms::ECDSA_P384_SHA256_ASN1),
@@ -164,7 +164,7 @@ fn verify_by_certval(key: &[u8], algorithm: &[u8], message: &[u8], signature: &[
 }
 
 /// What was signed and by whom, as SHA-256 of the signed object (a certificate, a CRL, an OCSP response) and of the key.
-type Signed = ([u8; 32], [u8; 32]);
+pub(crate) type Signed = ([u8; 32], [u8; 32]);
 
 const SHARDS: usize = 16;
 

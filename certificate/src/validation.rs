@@ -32,6 +32,7 @@ pub enum RevocationStatus {
 
 /// The trust anchor at which a path ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each path")]
 pub enum TrustAnchor {
     /// It was given as a certificate.
     Certificate(Certificate),

@@ -33,6 +33,9 @@ struct Case<'a> {
     openssl: Openssl,
 }
 
+/// A name, an authority with the person below it, the address, and what is expected.
+type Chain = (&'static str, (Holder, Holder), &'static str, &'static str, Openssl);
+
 fn ours(case: &Case<'_>) -> &'static str {
     let lists: Vec<_> = case.lists.iter().map(|list| certdir_certificate::Crl::read(list).unwrap().into()).collect();
     let requirements = Requirements {
@@ -144,7 +147,7 @@ fn openssl_agrees_or_the_difference_has_a_reason() {
         below(authority_with("Other", |params| params.name_constraints = permitted("example.org")), params)
     };
 
-    let chains: Vec<(&str, (Holder, Holder), &str, &str, Openssl)> = vec![
+    let chains: Vec<Chain> = vec![
         ("the authority has expired", authority(|p| p.not_after = day(-1)), ALICE, "expired", Same),
         ("the authority is not valid yet", authority(|p| p.not_before = day(1)), ALICE, "not-yet-valid", Same),
         ("no authority", authority(|p| p.is_ca = IsCa::ExplicitNoCa), ALICE, "not-a-ca", Same),
@@ -416,7 +419,7 @@ fn algorithms_are_verified_or_refused_by_name() {
         run(&format!(
             "req -x509 -new -key root.key -subj /CN=Root -days 30 -out root.pem {options} -addext keyUsage=keyCertSign,cRLSign"
         ));
-        run(&format!("req -new -key leaf.key -subj /CN=Alice -out leaf.csr"));
+        run("req -new -key leaf.key -subj /CN=Alice -out leaf.csr");
         run(&format!(
             "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -days 30 -extfile x.cnf -out leaf.pem {options}"
         ));

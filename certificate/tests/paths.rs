@@ -235,6 +235,8 @@ fn missing_extensions_by_policy_and_key_sizes() {
     assert_eq!(fits(&leaf.certificate, &strict).unwrap_err().code, "missing-extended-key-usage");
     let large = Requirements { minimum_ec_bits: 384, ..requirements.clone() };
     assert_eq!(fits(&leaf.certificate, &large).unwrap_err().code, "weak-key");
+    let anybody = Requirements { named: Named::Anybody, ..requirements.clone() };
+    assert_eq!(fits(&crate::one("explicit-curve"), &anybody).unwrap_err().code, "weak-key");
     let anything = Requirements { purpose: Purpose::Anything, ..requirements };
     assert_eq!(
         fits(&crate::one("signing-only"), &Requirements { now: NOW, named: Named::Anybody, ..anything }),
