@@ -1,6 +1,5 @@
 //! Lying and broken networks: whatever they do, an error never becomes "no certificate".
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
