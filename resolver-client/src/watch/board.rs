@@ -36,6 +36,9 @@ const FOLLOW_UPS: [Duration; 5] = [
     Duration::from_secs(16),
 ];
 
+/// How often realms without a push server are looked through.
+const LOOK_FOR_SERVERS: Duration = Duration::from_secs(5);
+
 /// A failure is asked about again after so many seconds.
 const FAILURE_WAIT: UnixTime = 5;
 
@@ -73,6 +76,8 @@ pub(super) struct Board {
     realms: HashMap<Name, Realm>,
     /// Realms whose push server is to be looked for.
     unsought: VecDeque<Name>,
+    /// When those are looked through that had none.
+    look_for_servers: Option<Instant>,
     now: VecDeque<Key>,
     later: VecDeque<Key>,
     due: BTreeSet<(UnixTime, Key)>,
@@ -141,6 +146,7 @@ impl Board {
             topics: HashMap::new(),
             realms: HashMap::new(),
             unsought: VecDeque::new(),
+            look_for_servers: None,
             now: VecDeque::new(),
             later: VecDeque::new(),
             due: BTreeSet::new(),
@@ -619,11 +625,14 @@ impl Board {
                 self.queue(&key, Haste::Later, via);
             }
         }
-        let nowhere =
-            self.realms.iter_mut().filter(|(_, realm)| matches!(&realm.push, Pushed::Nowhere(at) if *at <= instant));
-        for (name, realm) in nowhere {
-            realm.push = Pushed::Sought;
-            self.unsought.push_back(name.clone());
+        if self.look_for_servers.is_none_or(|at| at <= instant) {
+            self.look_for_servers = Some(instant + LOOK_FOR_SERVERS);
+            for (name, realm) in &mut self.realms {
+                if matches!(&realm.push, Pushed::Nowhere(at) if *at <= instant) {
+                    realm.push = Pushed::Sought;
+                    self.unsought.push_back(name.clone());
+                }
+            }
         }
         self.follow.first().map(|(at, _)| *at)
     }

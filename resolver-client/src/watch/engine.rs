@@ -202,6 +202,9 @@ impl Engine {
             }
             used
         });
+        drop(board);
+        // What has ended is let go of.
+        while self.companions.try_join_next().is_some() {}
     }
 
     fn server(&mut self, targets: Vec<Target>, dialer: Dialer) -> Arc<Server> {
