@@ -8,10 +8,14 @@
     reason = "a test fails by panicking, also in the functions that tests share"
 )]
 
+mod attacks;
+mod burdens;
 mod certificates;
+mod differential;
 mod directories;
 mod folders;
 mod judgement;
+mod lab;
 mod lies;
 mod proxy;
 mod servers;
@@ -19,3 +23,4 @@ mod stores;
 mod trust;
 mod truth;
 mod unbound;
+mod verdicts;

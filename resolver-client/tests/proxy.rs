@@ -148,6 +148,7 @@ pub(crate) async fn query(server: SocketAddr, name: &str, record_type: &str) -> 
     let name = hickory_resolver::proto::rr::Name::from_ascii(name).unwrap();
     let mut message = Message::query();
     message.add_query(Query::query(name, record_type.parse().unwrap()));
+    message.metadata.recursion_desired = true;
     let mut edns = hickory_resolver::proto::op::Edns::new();
     edns.set_dnssec_ok(true);
     message.edns = Some(edns);

@@ -19,6 +19,7 @@ use futures_util::stream::{self, Stream};
 use hickory_resolver::net::runtime::{RuntimeProvider, Time, TokioRuntimeProvider, TokioTime};
 use hickory_resolver::net::xfer::DnsHandle;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::rdata::DNSSECRData;
 use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Message, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
@@ -36,6 +37,11 @@ const ROUNDS: usize = 2;
 /// Messages that one look-up may send. A chain of ten zones needs about forty; a zone that is built to
 /// cost more (RFC 9520 section 2; "KeyTrap") ends in an error.
 pub(crate) const MAX_EXCHANGES: usize = 128;
+
+/// What the answers of one look-up may cost to validate, see [`cost`]. Without this bound, what eight messages say keeps a
+/// processor busy for minutes: the validator asks for the keys and the delegation above each set of records, and above
+/// those again, and what it has asked for before is answered at once.
+const MAX_COST: usize = 1_024;
 
 /// Part of the whole look-up's time that one exchange may take.
 const EXCHANGE_SHARE: u32 = 4;
@@ -55,6 +61,8 @@ tokio::task_local! {
 pub(crate) struct LookUp {
     now: UnixTime,
     sent: Arc<AtomicUsize>,
+    /// The [`cost`] of the answers so far.
+    validated: Arc<AtomicUsize>,
     /// What was learned before this look-up is not good enough for it.
     afresh: Arc<AtomicBool>,
     noted: Arc<Mutex<Noted>>,
@@ -74,7 +82,7 @@ type Answer = Result<DnsResponse, NetError>;
 
 impl LookUp {
     pub(crate) fn new(now: UnixTime) -> Self {
-        LookUp { now, sent: Arc::default(), afresh: Arc::default(), noted: Arc::default() }
+        LookUp { now, sent: Arc::default(), validated: Arc::default(), afresh: Arc::default(), noted: Arc::default() }
     }
 
     /// Runs `future` as this look-up. It must not be spawned away from its task.
@@ -110,6 +118,12 @@ impl LookUp {
     /// One more message.
     fn may_send(&self) -> bool {
         self.sent.fetch_add(1, Ordering::Relaxed) < MAX_EXCHANGES
+    }
+
+    /// One more answer to validate.
+    fn may_validate(&self, answer: &Message) -> bool {
+        let cost = cost(answer);
+        self.validated.fetch_add(cost, Ordering::Relaxed).saturating_add(cost) <= MAX_COST
     }
 
     fn note(&self, exchange: Exchange) {
@@ -168,8 +182,19 @@ impl Wire {
         let Ok(look_up) = LOOK_UP.try_with(Clone::clone) else {
             return Err(OUTSIDE);
         };
+        let answer = self.learn(query, &look_up).await?;
+        // Whoever asks validates it, also when it was there already.
+        if look_up.may_validate(&answer) {
+            Ok(answer)
+        } else {
+            look_up.failed(failure_of(&TOO_MUCH_WORK));
+            Err(TOO_MUCH_WORK)
+        }
+    }
+
+    async fn learn(&self, query: &Query, look_up: &LookUp) -> Answer {
         if !is_link(query.query_type()) {
-            return self.exchange(query, &look_up).await;
+            return self.exchange(query, look_up).await;
         }
         if let Some(answer) = locked(&look_up.noted).links.get(query) {
             return Ok(answer.clone());
@@ -180,7 +205,7 @@ impl Wire {
             locked(&look_up.noted).old_links = true;
             return Ok(answer);
         }
-        let answer = self.exchange(query, &look_up).await?;
+        let answer = self.exchange(query, look_up).await?;
         locked(&look_up.noted).links.insert(query.clone(), answer.clone());
         Ok(answer)
     }
@@ -377,6 +402,22 @@ impl Links {
     }
 }
 
+/// An upper bound of the signatures to be verified: each by each key that it may be by, which the key tag says. Without any it
+/// is still an answer to look at.
+fn cost(answer: &Message) -> usize {
+    let mut same_tag: HashMap<u16, usize> = HashMap::new();
+    for record in &answer.answers {
+        if let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data {
+            let tag = key.calculate_key_tag().unwrap_or_default();
+            *same_tag.entry(tag).or_default() += 1;
+        }
+    }
+    let sections = [&answer.answers, &answer.authorities, &answer.additionals];
+    let signatures = sections.into_iter().flatten().filter(|r| r.record_type() == RecordType::RRSIG).count();
+    let keys = same_tag.into_values().max().unwrap_or(1);
+    signatures.saturating_mul(keys).saturating_add(1)
+}
+
 /// The maps are consistent whatever panicked.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -432,8 +473,8 @@ const NO_QUESTION: NetError = NetError::Message("a request without a question");
 /// An answer on a stream that is none to the question of its id.
 const OTHER_QUESTION: &str = "the server answered another question";
 
-/// The end of a look-up that asks for more than [`MAX_EXCHANGES`].
-const TOO_MUCH_WORK: NetError = NetError::Message("the answer takes too many messages to validate");
+/// The end of a look-up that asks for more than [`MAX_EXCHANGES`] or [`MAX_COST`].
+const TOO_MUCH_WORK: NetError = NetError::Message("the answer takes too many messages or signatures to validate");
 
 fn is_too_much(error: &NetError) -> bool {
     matches!((error, TOO_MUCH_WORK), (NetError::Message(m), NetError::Message(t)) if *m == t)
