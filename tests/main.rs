@@ -2,7 +2,7 @@
 //!
 //! One binary, a module per topic: [`house`] (the rules of the workspace), [`corpora`] (every fuzz corpus, replayed),
 //! and the running program: [`dns`], [`ldap`], [`http`], [`story`] (publish, encrypt, reissue, withdraw), [`together`]
-//! (many writers and readers, a second process), [`crash`] (`kill -9`), [`clock`] (signature lifetimes), [`refusals`]
+//! (many writers and readers, a second process), [`crash`] (`kill -9`), [`clock`] (signature lifetimes), [`rollover`] (what a gateway notices), [`refusals`]
 //! (bad input), [`conformance`] (RFC by RFC), [`transports`] (TLS, HTTPS, QUIC), [`push`] (DNS Push Notifications), [`validators`] (dnsviz, nsec3dig, dnspython), [`feed`] (the change feed and the certificate store), [`tokens`], [`commands`] (JSON, signals,
 //! restart) and [`demo`]. [`world`] is what they stand on: a test
 //! CA by the `openssl` command, the built program in a folder of its own, and clients with captured output.
@@ -32,6 +32,7 @@ mod ldap;
 mod mail;
 mod push;
 mod refusals;
+mod rollover;
 mod sources;
 mod story;
 mod together;
