@@ -69,7 +69,7 @@ pub struct Crl {
     pub(crate) issuer: Vec<u8>,
     this_update: UnixTime,
     next_update: Option<UnixTime>,
-    /// Sorted by serial number, and by their order in the list where it is the same.
+    /// Sorted by serial number and issuer; each certificate is there once.
     entries: Vec<Entry>,
     /// Canonical names of the issuers of the certificates in an indirect list; the first one is the list's own.
     issuers: Vec<Vec<u8>>,
@@ -186,8 +186,17 @@ impl Crl {
 
         let der: Arc<[u8]> = Arc::from(octets);
         let mut all = entries.all;
-        let serial = |entry: &Entry| der.get(entry.serial_place()).unwrap_or_default();
-        all.sort_by(|one, other| serial(one).cmp(serial(other)));
+        let key = |entry: &Entry| (der.get(entry.serial_place()).unwrap_or_default(), entry.issuer);
+        all.sort_by(|one, other| key(one).cmp(&key(other)));
+        // Twice in one list should not be: the last word that revokes counts. removeFromCRL is for delta lists, which are
+        // not used (RFC 5280 section 5.3.1).
+        all.dedup_by(|later, kept| {
+            let same = key(later) == key(kept);
+            if same && later.reason != REMOVE {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
         all.shrink_to_fit();
         Ok(Crl {
             sha256: Sha256::digest(&*der).into(),
@@ -255,12 +264,12 @@ impl Crl {
 
     /// What it says of the certificate with this serial number (in its shortest form) of this issuer (canonical).
     pub(crate) fn find(&self, issuer: &[u8], serial: &[u8]) -> Option<Listed> {
-        let start = self.entries.partition_point(|entry| self.serial(entry) < serial);
-        let same = self.entries.get(start..)?.iter().take_while(|entry| self.serial(entry) == serial);
-        let of_issuer = |entry: &&Entry| self.issuers.get(usize::from(entry.issuer)).is_some_and(|i| i == issuer);
-        // Twice in one list should not be; the last word counts.
-        let entry = same.filter(of_issuer).last()?;
-        (entry.reason != REMOVE).then(|| Listed { since: entry.since, reason: Reason::of(entry.reason) })
+        let issuer = self.issuers.iter().position(|known| known == issuer)?;
+        let wanted = (serial, u16::try_from(issuer).ok()?);
+        let key = |entry: &Entry| (self.serial(entry), entry.issuer);
+        let entry = self.entries.get(self.entries.partition_point(|entry| key(entry) < wanted))?;
+        (key(entry) == wanted && entry.reason != REMOVE)
+            .then(|| Listed { since: entry.since, reason: Reason::of(entry.reason) })
     }
 
     fn serial(&self, entry: &Entry) -> &[u8] {

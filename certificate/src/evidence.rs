@@ -1,10 +1,11 @@
 //! The revocation lists and OCSP responses at hand.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::crl::Crl;
-use crate::ocsp::{OcspResponse, Single};
+use crate::ocsp::{OcspResponse, Single, Status};
 
 /// Most revocation lists, and most OCSP responses, of one collection.
 pub const MAX_EVIDENCE: usize = 10_000;
@@ -76,7 +77,7 @@ impl Evidence {
         self.crls.get(issuer).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// What is said of certificates with this serial number, the newest first.
+    /// What is said of certificates with this serial number, the newest first, and of the same age the worst first.
     pub(crate) fn answers(&self, serial: &[u8]) -> Vec<(&Arc<OcspResponse>, &Single)> {
         let responses = self.responses.get(serial).map(Vec::as_slice).unwrap_or_default();
         let mut answers: Vec<_> = responses
@@ -84,7 +85,12 @@ impl Evidence {
             .flat_map(|response| response.single.iter().map(move |single| (response, single)))
             .filter(|(_, single)| single.serial == serial)
             .collect();
-        answers.sort_by_key(|(_, single)| std::cmp::Reverse(single.this_update));
+        let badness = |status: &Status| match status {
+            Status::Revoked { .. } => 2,
+            Status::Unknown => 1,
+            Status::Good => 0,
+        };
+        answers.sort_by_key(|(_, single)| Reverse((single.this_update, badness(&single.status))));
         answers
     }
 }

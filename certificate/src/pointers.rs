@@ -149,6 +149,14 @@ impl Point {
         Point { name: None, reasons: Reasons::ALL, issuers: None }
     }
 
+    /// The canonical names of those who sign its lists: those that it names, else the certificate's issuer.
+    pub(crate) fn crl_issuers<'a>(&'a self, issuer: &'a [u8]) -> Vec<&'a [u8]> {
+        match &self.issuers {
+            Some(names) => names.iter().filter_map(GeneralName::as_directory).collect(),
+            None => vec![issuer],
+        }
+    }
+
     pub(crate) fn uris(&self) -> Vec<String> {
         match &self.name {
             Some(PointName::Full(names)) => names.iter().filter_map(GeneralName::as_uri).map(str::to_owned).collect(),

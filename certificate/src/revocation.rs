@@ -1,5 +1,7 @@
 //! Whether a certificate is revoked: CRLs by RFC 5280 section 6.3, OCSP by RFC 6960 section 3.2.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 
 use crate::anchors::{Anchors, Member, Pool};
@@ -21,7 +23,7 @@ use crate::time::UnixTime;
 const SKEW: UnixTime = 300;
 /// How long an OCSP response without nextUpdate is used, in seconds.
 const OCSP_LIFE: UnixTime = 86_400;
-/// Most lists that are tried for one distribution point.
+/// Most lists that are tried for one distribution point, and most OCSP answers for one certificate.
 const MAX_TRIED: usize = 64;
 /// Most URIs of one kind that are handed on for one certificate.
 const MAX_URIS: usize = 8;
@@ -128,36 +130,39 @@ fn by_crl(
     let now = search.requirements.now;
     let mut points = distribution_points(parts).ok()?;
     points.push(Point::implied());
+    let mut lists: Vec<(&Point, &Crl)> = Vec::new();
+    for point in &points {
+        let issuers = point.crl_issuers(issuer.name);
+        let of_point = issuers.iter().flat_map(|name| search.evidence.crls(name)).take(MAX_TRIED);
+        let current = of_point.filter(|crl| {
+            crl.next_update().is_some_and(|next| next >= now)
+                && crl.this_update() <= now.saturating_add(SKEW)
+                && covers(crl, point, &issuers, issuer.name, subject.certificate.is_ca())
+        });
+        lists.extend(current.map(|crl| (point, &**crl)));
+    }
+    // The newest first, whichever point it belongs to: what is older must not take back what is newer, and of two of the
+    // same second the one that revokes counts.
+    lists.sort_by_key(|(_, crl)| Reverse(crl.this_update()));
     let mut covered = Reasons::NONE;
     let mut until = UnixTime::MAX;
-    for point in &points {
-        let issuers: Vec<&[u8]> = match &point.issuers {
-            Some(names) => names.iter().filter_map(GeneralName::as_directory).collect(),
-            None => vec![issuer.name],
-        };
-        for crl in issuers.iter().flat_map(|name| search.evidence.crls(name)).take(MAX_TRIED) {
-            let Some(next_update) = crl.next_update().filter(|next| *next >= now) else {
-                continue;
-            };
+    for same_age in lists.chunk_by(|(_, one), (_, other)| one.this_update() == other.this_update()) {
+        let by_newer = covered;
+        for (point, crl) in same_age {
             let reasons = crl.scope.reasons.and(point.reasons);
-            if crl.this_update() > now.saturating_add(SKEW)
-                || !covers(crl, point, &issuers, issuer.name, subject.certificate.is_ca())
-                || reasons.within(covered)
-                || !search.crl_is_signed(crl, issuer, depth)
-            {
+            if reasons.within(by_newer) || !search.crl_is_signed(crl, issuer, depth) {
                 continue;
             }
             if let Some(listed) = crl.find(issuer.name, parts.serial) {
                 return Some(Standing::Revoked { since: listed.since, reason: listed.reason });
             }
-            if crl.partly_understood {
-                continue;
+            if !crl.partly_understood {
+                covered = covered.or(reasons);
+                until = until.min(crl.next_update().unwrap_or(now));
             }
-            covered = covered.or(reasons);
-            until = until.min(next_update);
-            if Reasons::ALL.within(covered) {
-                return Some(Standing::Good { until });
-            }
+        }
+        if Reasons::ALL.within(covered) {
+            return Some(Standing::Good { until });
         }
     }
     None
@@ -198,6 +203,7 @@ fn by_ocsp(
     depth: u32,
 ) -> Option<Standing> {
     let now = search.requirements.now;
+    let mut unknown = false;
     for (response, single) in search.evidence.answers(parts.serial).into_iter().take(MAX_TRIED) {
         let until = single.next_update.unwrap_or(single.this_update.saturating_add(OCSP_LIFE));
         if single.unknown_extension
@@ -209,9 +215,11 @@ fn by_ocsp(
             continue;
         }
         match single.status {
+            // Whom the responder no longer knows is not good because he once was.
+            Status::Good if unknown => {}
             Status::Good => return Some(Standing::Good { until }),
             Status::Revoked { since, reason } => return Some(Standing::Revoked { since, reason }),
-            Status::Unknown => {}
+            Status::Unknown => unknown = true,
         }
     }
     None

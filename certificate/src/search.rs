@@ -324,13 +324,11 @@ impl<'a> Search<'a> {
                 Standing::Revoked { since, reason } => {
                     let since = Calendar::of(since);
                     let sentence = format!("{subject} is revoked since {since} ({reason:?})");
-                    let mut refusal = Refusal::new("revoked", sentence);
-                    if place > 0 {
-                        // There may be another way; see `Misses`.
-                        return Err((rank::RULES, refusal));
-                    }
-                    refusal.wants.clear();
-                    return Err((rank::REVOKED, refusal));
+                    // Above the certificate itself there may be another way; see `Misses`.
+                    return Err(match place {
+                        0 => (rank::REVOKED, Refusal::new("revoked", sentence)),
+                        _ => (rank::RULES, Refusal::new("issuer-revoked", sentence)),
+                    });
                 }
                 Standing::Unknown { wants } => {
                     found.undetermined = true;

@@ -135,7 +135,7 @@ fn responders_answer_our_requests_and_are_held_to_their_certificates() {
     .unwrap();
     std::fs::write(path("ca.pem"), root.certificate.to_pem()).unwrap();
 
-    let ask = |leaf: &Holder, signer: &Holder| {
+    let respond = |leaf: &Holder, signer: &Holder| {
         let Standing::Unknown { wants } =
             revocation_of(&leaf.certificate, &root.certificate, &Evidence::new(), now, &Memory::default())
         else {
@@ -153,9 +153,11 @@ fn responders_answer_our_requests_and_are_held_to_their_certificates() {
             .output()
             .expect("the openssl command");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let response = Arc::new(OcspResponse::read(&std::fs::read(path("response")).unwrap()).unwrap());
+        Arc::new(OcspResponse::read(&std::fs::read(path("response")).unwrap()).unwrap())
+    };
+    let ask = |leaf: &Holder, signer: &Holder| {
         let mut evidence = Evidence::new();
-        assert!(evidence.add_ocsp(response));
+        assert!(evidence.add_ocsp(respond(leaf, signer)));
         let (leaf, root) = (leaf.certificate.clone(), root.certificate.clone());
         move |now: i64, lists: &[Arc<Crl>]| {
             let mut evidence = evidence.clone();
@@ -190,6 +192,111 @@ fn responders_answer_our_requests_and_are_held_to_their_certificates() {
     list.next_update = time::OffsetDateTime::from_unix_timestamp(now + 86_400).unwrap();
     let list = Arc::new(Crl::read(list.signed_by(&root.issuer()).unwrap().der()).unwrap());
     assert!(matches!(by_root(now, &[list]), Standing::Revoked { .. }));
+
+    // The responder forgets the certificate: what it said before counts no longer, unless it was that it is revoked.
+    let (good, revoked) = (respond(&known, &root), person(8));
+    let of_revoked = respond(&revoked, &root);
+    std::fs::write(path("index"), "").unwrap();
+    for (leaf, earlier, is_revoked) in [(&known, good, false), (&revoked, of_revoked, true)] {
+        let mut evidence = Evidence::new();
+        assert!(evidence.add_ocsp(earlier) && evidence.add_ocsp(respond(leaf, &root)));
+        let standing = revocation_of(&leaf.certificate, &root.certificate, &evidence, now, &Memory::default());
+        assert_eq!(matches!(standing, Standing::Revoked { .. }), is_revoked, "{standing:?}");
+        assert_eq!(is_unknown(&standing), !is_revoked, "{standing:?}");
+    }
+}
+
+/// Points "one" and "two", each with a list of its own.
+#[test]
+fn the_newest_list_counts_whatever_the_point() {
+    let root = Holder::root("Root");
+    let uri = |name: &str| rcgen::CrlDistributionPoint { uris: vec![format!("http://ca.example/{name}")] };
+    let list = |name: &str, made: i64, serials: &[u64]| {
+        let mut params = list_params(made, serials);
+        params.issuing_distribution_point =
+            Some(rcgen::CrlIssuingDistributionPoint { distribution_point: uri(name), scope: None });
+        Arc::new(Crl::read(params.signed_by(&root.issuer()).unwrap().der()).unwrap())
+    };
+    let mut params = person_params(ALICE, 7);
+    params.crl_distribution_points = vec![uri("one"), uri("two")];
+    let leaf = root.issue(params);
+    for (newer, older, revoked) in [
+        (list("two", -1, &[7]), list("one", -2, &[]), true),
+        (list("one", -1, &[7]), list("two", -2, &[]), true),
+        (list("two", -1, &[]), list("one", -2, &[7]), false),
+        (list("two", -1, &[7]), list("one", -1, &[]), true),
+        (list("one", -1, &[7]), list("two", -1, &[]), true),
+        (list("one", -1, &[7]), list("one", -1, &[]), true),
+    ] {
+        for lists in [[newer.clone(), older.clone()], [older, newer]] {
+            let standing = standing(&leaf.certificate, &root.certificate, &evidence(&lists));
+            assert_eq!(matches!(standing, Standing::Revoked { .. }), revoked, "{standing:?}");
+            assert_eq!(matches!(standing, Standing::Good { .. }), !revoked, "{standing:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_listed_twice_is_revoked_if_one_of_them_says_so() {
+    use rcgen::RevocationReason::{KeyCompromise, RemoveFromCrl, Superseded};
+    let root = Holder::root("Root");
+    let leaf = root.person(ALICE, 7);
+    for (reasons, expected) in [
+        (vec![KeyCompromise, RemoveFromCrl], Some(Reason::KeyCompromise)),
+        (vec![RemoveFromCrl, KeyCompromise], Some(Reason::KeyCompromise)),
+        (vec![KeyCompromise, RemoveFromCrl, Superseded, RemoveFromCrl], Some(Reason::Superseded)),
+        (vec![RemoveFromCrl, RemoveFromCrl], None),
+        // Walked for each look-up, this would take long.
+        (vec![KeyCompromise; 50_000], Some(Reason::KeyCompromise)),
+    ] {
+        let mut params = list_params(-1, &[6, 8]);
+        let entry = |reason| {
+            let mut entry = list_params(-1, &[7]).revoked_certs.remove(0);
+            entry.reason_code = Some(reason);
+            entry
+        };
+        params.revoked_certs.extend(reasons.into_iter().map(entry));
+        let list = Arc::new(Crl::read(params.signed_by(&root.issuer()).unwrap().der()).unwrap());
+        assert_eq!(list.len(), 3);
+        let found = match standing(&leaf.certificate, &root.certificate, &evidence(&[list])) {
+            Standing::Revoked { reason, .. } => Some(reason),
+            Standing::Good { .. } => None,
+            unknown @ Standing::Unknown { .. } => panic!("{unknown:?}"),
+        };
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_revoked_authority_is_told_from_a_revoked_certificate() {
+    let root = Holder::root("Root");
+    let mut params = crate::authority::authority_params("Between");
+    params.serial_number = Some(20.into());
+    params.crl_distribution_points =
+        vec![rcgen::CrlDistributionPoint { uris: vec!["http://ca.example/root.crl".to_owned()] }];
+    let between = root.issue(params.clone());
+    let mut leaf = person_params(ALICE, 7);
+    leaf.custom_extensions.push(access_to_responder());
+    let leaf = between.issue(leaf);
+    let go = |pool: &Pool, lists: &[Arc<Crl>]| {
+        let (evidence, memory) = (evidence(lists), Memory::default());
+        validate(&leaf.certificate, &anchors(&[&root]), pool, &evidence, &wanted(ALICE), &memory)
+    };
+    let one = pool(&[&between]);
+    let refusal = go(&one, &[root.crl(-1, &[20]), between.crl(-1, &[])]).unwrap_err();
+    assert_eq!(refusal.code, "issuer-revoked");
+    assert!(refusal.sentence.starts_with("CN=Between is revoked"), "{refusal}");
+    assert_eq!(go(&one, &[root.crl(-1, &[20]), between.crl(-1, &[7])]).unwrap_err().code, "issuer-revoked");
+    // The authority was certified anew, and nothing says whether that one is revoked by another list.
+    params.serial_number = Some(21.into());
+    let again = root.certify(rcgen::KeyPair::from_pem(&between.key.serialize_pem()).unwrap(), params);
+    let both = pool(&[&between, &again]);
+    assert!(go(&both, &[root.crl(-1, &[20]), between.crl(-1, &[])]).is_ok(), "another way");
+    let revoked = go(&both, &[root.crl(-1, &[20]), between.crl(-1, &[7])]).unwrap_err();
+    assert_eq!((revoked.code, revoked.is_final()), ("revoked", true), "nothing to fetch can change it");
+    // As long as the list of the root is not at hand, there is something to fetch.
+    let revoked = go(&both, &[between.crl(-1, &[7])]).unwrap_err();
+    assert_eq!((revoked.code, revoked.is_final()), ("revoked", true));
 }
 
 #[test]
