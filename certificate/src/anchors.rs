@@ -139,8 +139,15 @@ fn named_key(name: &[u8], spki: &[u8], key: &[u8; 32]) -> Option<PDVTrustAnchorC
 ///
 /// A certificate that is an anchor counts with its dates, its name constraints, its path length and its policies
 /// (RFC 5937), whether or not it is signed by itself.
+///
+/// Copies share what is in them until one of them is added to.
 #[derive(Default, Clone)]
 pub struct Anchors {
+    held: Arc<Trusted>,
+}
+
+#[derive(Default, Clone)]
+struct Trusted {
     all: Vec<Arc<Anchor>>,
     by_name: HashMap<Vec<u8>, Vec<usize>>,
     /// Keys that may go by any name.
@@ -219,52 +226,86 @@ impl Anchors {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.held.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.held.all.is_empty()
     }
 
     fn push(&mut self, anchor: Anchor) -> Result<(), Unfit> {
-        if self.all.len() >= MAX_ANCHORS {
+        if self.len() >= MAX_ANCHORS {
             return Err(Unfit::Full { limit: MAX_ANCHORS });
         }
-        let place = self.all.len();
+        let held = Arc::make_mut(&mut self.held);
+        let place = held.all.len();
         match &anchor.name {
-            Some(name) => self.by_name.entry(name.clone()).or_default().push(place),
-            None => self.bare.push(place),
+            Some(name) => held.by_name.entry(name.clone()).or_default().push(place),
+            None => held.bare.push(place),
         }
-        self.keys.insert(anchor.key);
-        self.all.push(Arc::new(anchor));
+        held.keys.insert(anchor.key);
+        held.all.push(Arc::new(anchor));
         Ok(())
     }
 
     /// Those that go by this name, and those that go by any.
     pub(crate) fn named(&self, name: &[u8]) -> impl Iterator<Item = &Arc<Anchor>> {
-        let places = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-        places.iter().chain(&self.bare).filter_map(|place| self.all.get(*place))
+        let places = self.held.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        places.iter().chain(&self.held.bare).filter_map(|place| self.held.all.get(*place))
     }
 
     pub(crate) fn has_key(&self, key: &[u8; 32]) -> bool {
-        self.keys.contains(key)
+        self.held.keys.contains(key)
     }
 }
 
 impl std::fmt::Debug for Anchors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Anchors({})", self.all.len())
+        write!(f, "Anchors({})", self.held.all.len())
     }
 }
 
 /// Certificates that are not trusted by themselves, for building paths: intermediate authorities, and signers of CRLs. At
 /// most [`MAX_POOL`] with [`MAX_POOL_OCTETS`] of DER.
+///
+/// Copies share what is in them until one of them is added to, and even then no certificate is read again.
 #[derive(Default, Clone)]
 pub struct Pool {
+    held: Arc<Held>,
+}
+
+#[derive(Default, Clone)]
+struct Held {
     all: Vec<Arc<Member>>,
     by_subject: HashMap<Vec<u8>, Vec<usize>>,
+    /// SHA-256 of each certificate.
+    known: HashSet<[u8; 32]>,
     octets: usize,
+}
+
+impl Held {
+    fn has(&self, certificate: &Certificate) -> bool {
+        self.known.contains(certificate.sha256())
+    }
+
+    /// Whether there is room for one more.
+    fn admit(&self, certificate: &Certificate) -> Result<(), Unfit> {
+        if self.all.len() >= MAX_POOL {
+            return Err(Unfit::Full { limit: MAX_POOL });
+        }
+        if self.octets.saturating_add(certificate.der().len()) > MAX_POOL_OCTETS {
+            return Err(Unfit::Full { limit: MAX_POOL_OCTETS });
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, member: Arc<Member>) {
+        self.by_subject.entry(member.subject.clone()).or_default().push(self.all.len());
+        self.known.insert(*member.certificate.sha256());
+        self.octets = self.octets.saturating_add(member.certificate.der().len());
+        self.all.push(member);
+    }
 }
 
 impl Pool {
@@ -278,22 +319,31 @@ impl Pool {
     /// # Errors
     /// It cannot be used, or the pool is full.
     pub fn add(&mut self, certificate: &Certificate) -> Result<(), Unfit> {
-        if self.all.len() >= MAX_POOL {
-            return Err(Unfit::Full { limit: MAX_POOL });
-        }
-        let octets = self.octets.saturating_add(certificate.der().len());
-        if octets > MAX_POOL_OCTETS {
-            return Err(Unfit::Full { limit: MAX_POOL_OCTETS });
-        }
-        let malformed = |problem| Unfit::Malformed { subject: certificate.subject().to_owned(), problem };
-        let member = Member::new(certificate).map_err(malformed)?;
-        if self.named(&member.subject).any(|there| there.certificate == *certificate) {
+        if self.held.has(certificate) {
             return Ok(());
         }
-        let place = self.all.len();
-        self.by_subject.entry(member.subject.clone()).or_default().push(place);
-        self.all.push(Arc::new(member));
-        self.octets = octets;
+        self.held.admit(certificate)?;
+        let malformed = |problem| Unfit::Malformed { subject: certificate.subject().to_owned(), problem };
+        let member = Member::new(certificate).map_err(malformed)?;
+        Arc::make_mut(&mut self.held).push(Arc::new(member));
+        Ok(())
+    }
+
+    /// Adds what is in another pool, as it was read there. Put the small one into a copy of the large one.
+    ///
+    /// # Errors
+    /// The pool is full; what there was room for is in it.
+    pub fn join(&mut self, other: &Pool) -> Result<(), Unfit> {
+        if self.is_empty() {
+            self.held = Arc::clone(&other.held);
+            return Ok(());
+        }
+        for member in &other.held.all {
+            if !self.held.has(&member.certificate) {
+                self.held.admit(&member.certificate)?;
+                Arc::make_mut(&mut self.held).push(Arc::clone(member));
+            }
+        }
         Ok(())
     }
 
@@ -321,28 +371,28 @@ impl Pool {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.held.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.held.all.is_empty()
     }
 
     /// The certificates, in the order in which they came.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.all.iter().map(|member| &member.certificate)
+        self.held.all.iter().map(|member| &member.certificate)
     }
 
     pub(crate) fn named(&self, subject: &[u8]) -> impl Iterator<Item = &Arc<Member>> {
-        let places = self.by_subject.get(subject).map(Vec::as_slice).unwrap_or_default();
-        places.iter().filter_map(|place| self.all.get(*place))
+        let places = self.held.by_subject.get(subject).map(Vec::as_slice).unwrap_or_default();
+        places.iter().filter_map(|place| self.held.all.get(*place))
     }
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Pool({})", self.all.len())
+        write!(f, "Pool({})", self.held.all.len())
     }
 }
 

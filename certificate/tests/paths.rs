@@ -112,6 +112,41 @@ fn an_authority_with_two_keys_is_searched_with_both() {
 }
 
 #[test]
+fn pools_are_joined_and_copies_stay_as_they_were() {
+    let root = Holder::root("Root");
+    let (one, other) = (root.authority("One"), root.authority("Other"));
+    let (first, second) = (pool(&[&one]), pool(&[&other, &one]));
+    let mut both = first.clone();
+    both.join(&second).unwrap();
+    both.join(&second).unwrap();
+    both.add(&one.certificate).unwrap();
+    assert_eq!((first.len(), second.len(), both.len()), (1, 2, 2));
+    assert!(both.certificates().eq([&one.certificate, &other.certificate]));
+    let mut empty = Pool::new();
+    empty.join(&first).unwrap();
+    empty.add(&other.certificate).unwrap();
+    assert_eq!((first.len(), empty.len()), (1, 2), "the copy only");
+    for holder in [&one, &other] {
+        let leaf = holder.person(ALICE, 7);
+        assert_eq!(code(&leaf, &anchors(&[&root]), &both, &without_revocation()), "good");
+        assert_eq!(code(&leaf, &anchors(&[&root]), &empty, &without_revocation()), "good");
+    }
+    // The room is that of one pool, and what is there takes none.
+    let mut full = Pool::new();
+    let people: Vec<Holder> = (0..3).map(|number| root.person(ALICE, number)).collect();
+    let room = certdir_certificate::MAX_POOL;
+    let key = KeyPair::generate().unwrap();
+    for serial in 0..u64::try_from(room).unwrap() - 1 {
+        let params = person_params(ALICE, serial);
+        let certificate = params.signed_by(&key, &root.issuer()).unwrap();
+        full.add(&Certificate::from_der(certificate.der()).unwrap()).unwrap();
+    }
+    assert!(full.join(&pool(&people.iter().collect::<Vec<_>>())).is_err());
+    assert_eq!(full.len(), room);
+    full.add(full.clone().certificates().next().unwrap()).unwrap();
+}
+
+#[test]
 fn meshed_authorities_take_bounded_work() {
     let root = Holder::root("Root");
     let others = Holder::root("Others");
