@@ -69,9 +69,9 @@ fn every_kind_of_source_finds_the_certificate() {
         let nobody = gateway.trusting(&["--source", source, "bob@example.org"]).exits(2);
         assert!(nobody.text().starts_with("none\tbob@example.org"), "{source}: {}", nobody.all());
     }
-    // No certificate of this authority says where its revocation lists are: hard means that it is not used.
+    // No certificate of this authority says where its revocation lists are: hard means that nobody knows.
     let ca = world.ca.cert.to_str().unwrap();
-    let said = gateway.resolve(&["--authority", ca, "--source", &ldap, "--explain", "alice@example.org"]).exits(2);
+    let said = gateway.resolve(&["--authority", ca, "--source", &ldap, "--explain", "alice@example.org"]).exits(3);
     assert!(said.text().contains("revocation-unknown"), "{}", said.all());
 
     // All at once, the explanation tells of each.

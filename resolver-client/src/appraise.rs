@@ -13,15 +13,17 @@
 //!
 //! A source that is trusted with [`Trust::Chain`] only needs a chain to the gateway's anchors beside all of that.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use certdir_certificate::{
     Anchors, Association as Reference, Certificate, Named, Pool, Requirements, RevocationMode, UnixTime, fits,
 };
 
+use crate::cache::{Bounds, Cache, Value};
 use crate::chain::{Case, Chains, Known, Unchained};
 use crate::judge::{Finding, REVOKED, Standing};
-use crate::outcome::{Association, Candidate, Claim, Match};
+use crate::outcome::{Association, Candidate, Claim, Failure, Match};
 use crate::policy::{Policy, Revocation};
 use crate::source::{Level, Subject};
 
@@ -47,7 +49,8 @@ pub(crate) struct Appraised {
 /// SMIMEA records that say which certificates from elsewhere are good: hashes and authorities at the subject's name.
 #[derive(Default)]
 pub(crate) struct Confirming<'a> {
-    associations: Vec<&'a Association>,
+    /// With the trust in the source that each came from.
+    associations: Vec<(&'a Association, Trust)>,
     /// True when none of the records delivers a certificate of its own, so that what is found elsewhere must fit one.
     binding: bool,
 }
@@ -55,25 +58,29 @@ pub(crate) struct Confirming<'a> {
 impl<'a> Confirming<'a> {
     /// The confirming records among what was found for a level.
     pub(crate) fn among(findings: &'a [Finding], level: Level) -> Self {
-        let at_level = findings.iter().filter(|f| f.level == level).flat_map(|f| f.answer.outcome.candidates());
-        let associations: Vec<_> = at_level
-            .filter_map(|c| match &c.claim {
+        let at_level = findings.iter().filter(|f| f.level == level);
+        let candidates = at_level.flat_map(|f| f.answer.outcome.candidates().iter().map(|c| (c, f.trust)));
+        let associations: Vec<_> = candidates
+            .filter_map(|(c, trust)| match &c.claim {
                 // The wildcard's records are about certificates of the domain.
-                Claim::Association(a) if c.matched != Match::Wildcard => Some((a, c)),
+                Claim::Association(a) if c.matched != Match::Wildcard => Some((a, c, trust)),
                 _ => None,
             })
             .collect();
         let delivers = |a: &Association, c: &Candidate| {
             matches!(a.usage, 1 | 3) && c.readable().is_some_and(|certificate| !certificate.is_ca())
         };
-        let binding = !associations.is_empty() && !associations.iter().any(|(a, c)| delivers(a, c));
-        Confirming { associations: associations.into_iter().map(|(a, _)| a).collect(), binding }
+        let binding = !associations.is_empty() && !associations.iter().any(|(a, c, _)| delivers(a, c));
+        Confirming { associations: associations.into_iter().map(|(a, _, trust)| (a, trust)).collect(), binding }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.associations.len()
     }
 }
+
+/// Confirming records of one name that are compared; more are a fault.
+const MAX_ASSOCIATIONS: usize = 32;
 
 /// One way to trust a certificate.
 enum Demand<'a> {
@@ -88,11 +95,47 @@ enum Demand<'a> {
 pub(crate) struct Appraiser {
     chains: Chains,
     policy: Arc<Policy>,
+    /// Certificates that are known to be revoked, by SHA-256.
+    revoked: Cache<[u8; 32], Revoked>,
 }
+
+/// How long a revocation is remembered, exclusive. It is forgotten in time since a hold may be lifted (RFC 5280 section
+/// 5.3.1).
+#[derive(Clone)]
+struct Revoked(UnixTime);
+
+impl Value for Revoked {
+    fn until(&self) -> UnixTime {
+        self.0
+    }
+
+    fn octets(&self) -> usize {
+        128
+    }
+}
+
+/// Seconds for which a revocation is remembered beside what proved it.
+const REVOKED_LIFE: UnixTime = 3_600;
+
+/// How many are remembered.
+const REVOKED_BOUNDS: Bounds = Bounds { entries: 65_536, octets: 16 << 20 };
 
 impl Appraiser {
     pub(crate) fn new(chains: Chains, policy: Arc<Policy>) -> Self {
-        Appraiser { chains, policy }
+        Appraiser { chains, policy, revoked: Cache::new(REVOKED_BOUNDS) }
+    }
+
+    /// Remembers that a certificate is revoked; true when it was not known.
+    pub(crate) fn learn_revoked(&self, certificate: &Certificate, now: UnixTime) -> bool {
+        let new = !self.is_revoked(certificate, now);
+        let until = Revoked(now.saturating_add(REVOKED_LIFE));
+        self.revoked.put(certificate.sha256(), &until, self.revoked.ticket(), now);
+        new
+    }
+
+    /// Whether it was found revoked lately.
+    pub(crate) fn is_revoked(&self, certificate: &Certificate, now: UnixTime) -> bool {
+        self.revoked.get(certificate.sha256(), now).is_some()
     }
 
     /// Appraises one candidate.
@@ -135,7 +178,9 @@ impl Appraiser {
         fits(certificate, &self.requirements(Named::Anybody, case.now)).map_err(refused)?;
 
         let mut last = Standing::refused("not-associated");
-        for demand in demands {
+        for (demand, its_trust) in demands {
+            // A record confirms no further than its own source is trusted.
+            let trust = if its_trust == Some(Trust::Chain) { Trust::Chain } else { trust };
             match self.meet(&demand, certificate, trust, &named, case).await {
                 Ok(holds) => return Ok(holds),
                 Err(standing) if standing.code() == REVOKED => return Err(standing),
@@ -165,7 +210,7 @@ impl Appraiser {
                 return self.chains.validate(certificate, &requirements, case).await.map_err(unchained);
             }
             Demand::To(authorities) => {
-                let anchors = |at_hand: &Pool| anchors(authorities, at_hand);
+                let anchors = |at_hand: &Pool| Cow::Owned(anchors(authorities, at_hand));
                 holds = self.chains.validate_to(anchors, certificate, &requirements, case).await.map_err(unchained)?;
             }
             Demand::Vouched { named: true } => fits(certificate, &requirements).map_err(refused)?,
@@ -180,6 +225,7 @@ impl Appraiser {
             match self.chains.revocation(certificate, case).await {
                 Known::Revoked(message) => return Err(Standing::Refused { code: REVOKED, message: Some(message) }),
                 Known::Not(until) => holds = holds.min(until),
+                Known::Unsure(failure) => return Err(Standing::Doubtful(failure)),
             }
         }
         Ok(holds)
@@ -197,36 +243,47 @@ impl Appraiser {
     }
 }
 
+/// A way to trust a candidate, with the trust in the source of the record that opens it.
+type Way<'a> = (Demand<'a>, Option<Trust>);
+
 /// The ways in which a candidate may be trusted, in the order in which they are tried.
-fn demands<'a>(candidate: &'a Candidate, confirming: &Confirming<'a>) -> Result<Vec<Demand<'a>>, Standing> {
+fn demands<'a>(candidate: &'a Candidate, confirming: &Confirming<'a>) -> Result<Vec<Way<'a>>, Standing> {
     match &candidate.claim {
-        Claim::Association(association) => claimed(association).map(|demand| vec![demand]).map_err(Standing::refused),
+        Claim::Association(association) => {
+            claimed(association).map(|demand| vec![(demand, None)]).map_err(Standing::refused)
+        }
         // A CERT record says whose certificate it is meant to be, not that it is theirs (RFC 4398 section 3).
-        Claim::Secure => Ok(vec![Demand::Vouched { named: true }]),
-        Claim::Local => Ok(vec![Demand::Vouched { named: false }]),
+        Claim::Secure => Ok(vec![(Demand::Vouched { named: true }, None)]),
+        Claim::Local => Ok(vec![(Demand::Vouched { named: false }, None)]),
         Claim::Bare => {
             let Some(certificate) = candidate.readable() else {
-                return Ok(vec![Demand::Chain(Vec::new())]);
+                return Ok(vec![(Demand::Chain(Vec::new()), None)]);
             };
-            let of = |usage: u8| confirming.associations.iter().copied().filter(move |a| a.usage == usage);
-            let fits = |a: &Association| certificate.matches(&reference(a));
-            let mut demands = Vec::new();
-            if of(3).any(fits) {
-                demands.push(Demand::Vouched { named: false });
+            if confirming.associations.len() > MAX_ASSOCIATIONS {
+                let message = format!("more than {MAX_ASSOCIATIONS} SMIMEA records confirm certificates of this name");
+                return Err(Standing::Doubtful(Failure::new("too-much-work", message)));
             }
-            if of(1).any(fits) {
-                demands.push(Demand::Chain(Vec::new()));
+            let of = |usage: u8| confirming.associations.iter().copied().filter(move |(a, _)| a.usage == usage);
+            let fitting = |usage: u8| of(usage).find(|(a, _)| certificate.matches(&reference(a)));
+            let mut demands: Vec<Way<'a>> = Vec::new();
+            if let Some((_, trust)) = fitting(3) {
+                demands.push((Demand::Vouched { named: false }, Some(trust)));
             }
-            let authorities: Vec<_> = of(2).collect();
-            if !authorities.is_empty() {
-                demands.push(Demand::To(authorities));
+            if fitting(1).is_some() {
+                demands.push((Demand::Chain(Vec::new()), None));
             }
-            let through: Vec<_> = of(0).collect();
+            for trust in [Trust::Vouched, Trust::VouchedOrChain, Trust::Chain] {
+                let authorities: Vec<_> = of(2).filter(|(_, t)| *t == trust).map(|(a, _)| a).collect();
+                if !authorities.is_empty() {
+                    demands.push((Demand::To(authorities), Some(trust)));
+                }
+            }
+            let through: Vec<_> = of(0).map(|(a, _)| a).collect();
             if !through.is_empty() {
-                demands.push(Demand::Chain(through));
+                demands.push((Demand::Chain(through), None));
             }
             if demands.is_empty() && !confirming.binding {
-                demands.push(Demand::Chain(Vec::new()));
+                demands.push((Demand::Chain(Vec::new()), None));
             }
             if demands.is_empty() {
                 return Err(Standing::refused("not-associated"));
@@ -288,12 +345,12 @@ fn anchors(authorities: &[&Association], at_hand: &Pool) -> Anchors {
 }
 
 fn refused(refusal: certdir_certificate::Refusal) -> Standing {
-    Standing::Refused { code: refusal.code, message: Some(refusal.sentence) }
+    unchained(Unchained::of(refusal))
 }
 
 fn unchained(unchained: Unchained) -> Standing {
     match unchained {
-        Unchained::Refused(refusal) => refused(refusal),
+        Unchained::Refused(refusal) => Standing::Refused { code: refusal.code, message: Some(refusal.sentence) },
         Unchained::Doubtful(failure) => Standing::Doubtful(failure),
     }
 }

@@ -30,6 +30,9 @@ use crate::watch::settings::Watching;
 /// How long one look-up may take from the address to the verdict, unless the builder says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest that may be asked for (one day).
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
+
 /// Addresses in the cache, unless the builder says otherwise.
 pub const DEFAULT_CACHE_ENTRIES: usize = 100_000;
 
@@ -124,7 +127,7 @@ impl Builder {
 
     /// How long a look-up may take from the address to the verdict, keys, retries and fetched lists included.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(MAX_TIMEOUT);
         self
     }
 

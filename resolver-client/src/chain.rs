@@ -3,21 +3,29 @@
 //! The certificate crate validates with what is at hand and says what it lacks. [`Chains`] fetches that and validates again,
 //! within bounds: rounds, requests, octets, time. Revocation lists are read once for as long as they are current.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use certdir_certificate::{
-    Anchors, Certificate, Crl, Evidence, Memory, OcspResponse, Pool, Refusal, Requirements, Standing as Status,
-    UnixTime, Want, issuer_wants, revocation_of, validate,
+    Anchors, Certificate, Crl, Evidence, Memory, OcspResponse, Pool, Refusal, Requirements, RevocationStatus,
+    Standing as Status, UnixTime, Want, issuer_wants, revocation_of, validate,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{Bounds, Cache, Value};
 use crate::fetch::{Budget, Fetch, Fetched, What};
+use crate::judge::REVOKED;
 use crate::outcome::Failure;
 use crate::trace::Exchange;
 
-/// Validations of one certificate, each with more at hand than the one before: a chain of issuers is fetched one by one.
+/// Validations of one certificate, each with more fetched than the one before: a chain of issuers is fetched one by one.
 const ROUNDS: usize = 8;
+
+/// Validations of one certificate, those included that came after another candidate's fetches.
+const MAX_VALIDATIONS: usize = 64;
+
+/// Issuers of one certificate that are tried: certificates with its issuer's name.
+const MAX_ISSUERS: usize = 8;
 
 /// Verified signatures that are remembered.
 const SIGNATURES: usize = 65_536;
@@ -25,8 +33,14 @@ const SIGNATURES: usize = 65_536;
 /// Revocation lists that are kept in read form, and their octets.
 const LISTS: Bounds = Bounds { entries: 1_000, octets: 256 << 20 };
 
-/// The longest that a list or an OCSP answer is used without fetching it again, in seconds, whatever it says of itself.
+/// The longest that a list or an OCSP answer is kept without fetching it again, in seconds, whatever it says of itself.
+const MAX_KEPT: UnixTime = 3_600;
+
+/// The longest that revocation is believed not to have happened, in seconds.
 const MAX_STATUS_LIFE: UnixTime = 86_400;
+
+/// The same where it could not be established, in seconds: the server of the list may be back soon.
+const MISSED_LIFE: UnixTime = 300;
 
 /// Validates, and fetches what is lacking.
 pub(crate) struct Chains {
@@ -51,7 +65,7 @@ impl Value for List {
     }
 
     fn octets(&self) -> usize {
-        self.crl.memory()
+        self.octets.len() + self.crl.memory()
     }
 }
 
@@ -61,6 +75,8 @@ pub(crate) struct Case {
     pub(crate) deadline: Instant,
     budget: Budget,
     noted: Mutex<Noted>,
+    /// Who fetches: the candidates of a look-up take turns, so that each sees what the others' fetches brought.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -69,13 +85,38 @@ struct Noted {
     evidence: Evidence,
     /// What was fetched already, or failed to be.
     tried: Vec<Want>,
+    /// How many fetches brought something.
+    came: usize,
     failure: Option<Failure>,
     exchanges: Vec<Exchange>,
 }
 
+/// What is at hand for a validation.
+struct AtHand {
+    pool: Pool,
+    evidence: Evidence,
+    came: usize,
+}
+
+/// How an attempt to fetch ended.
+#[derive(PartialEq, Eq)]
+enum Fetching {
+    Came,
+    /// Another candidate's fetches brought something meanwhile.
+    Waited,
+    Nothing,
+}
+
+/// A list or an OCSP answer that may be kept once it has proven true.
+struct Provisional {
+    want: Want,
+    uri: String,
+    until: UnixTime,
+}
+
 impl Case {
     pub(crate) fn new(now: UnixTime, deadline: Instant) -> Self {
-        Case { now, deadline, budget: Budget::default(), noted: Mutex::default() }
+        Case { now, deadline, budget: Budget::default(), noted: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Offers certificates for the building of chains.
@@ -107,8 +148,20 @@ impl Case {
 pub(crate) enum Unchained {
     /// It is so, whatever is fetched.
     Refused(Refusal),
-    /// Something could not be fetched.
+    /// Something could not be fetched, or not be established within the bounds.
     Doubtful(Failure),
+}
+
+impl Unchained {
+    /// A refusal that says nothing of the certificate is a doubt: a bound was met, or what would decide cannot be known.
+    pub(crate) fn of(refusal: Refusal) -> Unchained {
+        match refusal.code {
+            "too-much-work" | "revocation-unknown" | "no-clock" => {
+                Unchained::Doubtful(Failure::new(refusal.code, refusal.sentence))
+            }
+            _ => Unchained::Refused(refusal),
+        }
+    }
 }
 
 /// What is known of the revocation of a certificate that needs no chain.
@@ -116,6 +169,8 @@ pub(crate) enum Known {
     Revoked(String),
     /// Not revoked as far as is known, until this second, exclusive.
     Not(UnixTime),
+    /// It was not established because of a bound of our own.
+    Unsure(Failure),
 }
 
 impl Chains {
@@ -130,45 +185,65 @@ impl Chains {
         requirements: &Requirements,
         case: &Case,
     ) -> Result<UnixTime, Unchained> {
-        self.validate_to(|_| self.anchors.clone(), leaf, requirements, case).await
+        self.validate_to(|_| Cow::Borrowed(&self.anchors), leaf, requirements, case).await
     }
 
     /// Until when, exclusive, there is a chain to the anchors that are chosen among what is at hand.
-    pub(crate) async fn validate_to(
+    pub(crate) async fn validate_to<'a>(
         &self,
-        anchors: impl Fn(&Pool) -> Anchors,
+        anchors: impl Fn(&Pool) -> Cow<'a, Anchors>,
         leaf: &Certificate,
         requirements: &Requirements,
         case: &Case,
     ) -> Result<UnixTime, Unchained> {
-        for round in 0..ROUNDS {
-            let pool = self.pool(case);
-            let evidence = case.with(|noted| noted.evidence.clone());
-            let result = validate(leaf, &anchors(&pool), &pool, &evidence, requirements, &self.memory);
+        let mut provisional = Vec::new();
+        let mut rounds = 0;
+        for _ in 0..MAX_VALIDATIONS {
+            let at_hand = self.at_hand(case);
+            let AtHand { pool, evidence, .. } = &at_hand;
+            let result = validate(leaf, &anchors(pool), pool, evidence, requirements, &self.memory);
             let wants = match &result {
                 Ok(path) => path.wants(),
                 Err(refusal) => refusal.wants(),
             };
-            let fetched = !wants.is_empty() && round + 1 < ROUNDS && self.fetch_all(wants, case).await;
-            if fetched {
-                continue;
-            }
-            let refusal = match result {
-                Ok(path) => return Ok(path.holds_until().saturating_add(1)),
-                Err(refusal) => refusal,
-            };
-            if refusal.is_final() {
-                return Err(Unchained::Refused(refusal));
-            }
-            // What is lacking could not be had: it may be there another time.
-            return Err(Unchained::Doubtful(match (refusal.code, case.failure()) {
-                ("revocation-unknown", failure) => {
-                    let why = failure.map_or_else(String::new, |f| format!(": {f}"));
-                    Failure::new("revocation-unknown", format!("{}{why}", refusal.sentence))
+            if !wants.is_empty() && rounds < ROUNDS {
+                match self.fetch_all(wants, case, at_hand.came, &mut provisional).await {
+                    Fetching::Came => {
+                        rounds += 1;
+                        continue;
+                    }
+                    Fetching::Waited => continue,
+                    Fetching::Nothing => {}
                 }
-                (_, Some(failure)) => failure,
-                (code, None) => Failure::new(code, refusal.sentence),
-            }));
+            }
+            return match result {
+                Ok(path) => {
+                    let mut until = path.holds_until().saturating_add(1);
+                    match path.revocation() {
+                        RevocationStatus::Good => {
+                            self.keep(provisional);
+                            until = until.min(case.now.saturating_add(MAX_STATUS_LIFE));
+                        }
+                        RevocationStatus::Undetermined => until = until.min(case.now.saturating_add(MISSED_LIFE)),
+                        RevocationStatus::NotChecked => {}
+                    }
+                    Ok(until)
+                }
+                Err(refusal) if refusal.is_final() => {
+                    if refusal.code == REVOKED {
+                        self.keep(provisional);
+                    }
+                    Err(Unchained::of(refusal))
+                }
+                // What is lacking could not be had: it may be there another time.
+                Err(refusal) => Err(Unchained::Doubtful(match (refusal.code, case.failure()) {
+                    ("revocation-unknown", Some(failure)) => {
+                        Failure::new("revocation-unknown", format!("{}: {failure}", refusal.sentence))
+                    }
+                    (REVOKED, _) | (_, None) => Failure::new("revocation-unknown", refusal.sentence),
+                    (_, Some(failure)) => failure,
+                })),
+            };
         }
         Err(Unchained::Doubtful(Failure::new("too-much-work", "a chain needs too many certificates to be fetched")))
     }
@@ -179,22 +254,31 @@ impl Chains {
         if leaf.is_self_issued() {
             return Known::Not(UnixTime::MAX);
         }
-        let mut until = UnixTime::MAX;
+        let mut provisional = Vec::new();
         let mut asked_for_issuer = false;
-        for _ in 0..ROUNDS {
-            let pool = self.pool(case);
-            let evidence = case.with(|noted| noted.evidence.clone());
+        let mut rounds = 0;
+        for _ in 0..MAX_VALIDATIONS {
+            let at_hand = self.at_hand(case);
+            let AtHand { pool, evidence, .. } = &at_hand;
             let mut wants = Vec::new();
             let mut signed = false;
-            for issuer in pool.certificates().filter(|c| c.subject_der() == leaf.issuer_der()) {
-                match revocation_of(leaf, issuer, &evidence, case.now, &self.memory) {
+            let mut keys: Vec<&[u8]> = Vec::new();
+            let named = pool.certificates().filter(|c| c.subject_der() == leaf.issuer_der());
+            for issuer in named {
+                if keys.len() >= MAX_ISSUERS || keys.contains(&issuer.spki_der()) {
+                    continue;
+                }
+                keys.push(issuer.spki_der());
+                match revocation_of(leaf, issuer, evidence, case.now, &self.memory) {
                     Status::Revoked { since, reason } => {
+                        self.keep(provisional);
                         let since = certdir_certificate::Calendar::of(since);
                         return Known::Revoked(format!("revoked since {since} ({reason:?})"));
                     }
-                    Status::Good { until: good } => {
-                        signed = true;
-                        until = until.min(good.saturating_add(1));
+                    Status::Good { until } => {
+                        self.keep(provisional);
+                        let longest = case.now.saturating_add(MAX_STATUS_LIFE);
+                        return Known::Not(until.saturating_add(1).min(longest));
                     }
                     Status::Unknown { wants: more } => {
                         signed |= !more.is_empty();
@@ -206,81 +290,137 @@ impl Chains {
                 asked_for_issuer = true;
                 wants = issuer_wants(leaf);
             }
-            if wants.is_empty() || !self.fetch_all(&wants, case).await {
+            if wants.is_empty() {
+                // Nothing says where it could be learned.
+                return Known::Not(UnixTime::MAX);
+            }
+            if rounds >= ROUNDS || Instant::now() >= case.deadline {
                 break;
             }
+            match self.fetch_all(&wants, case, at_hand.came, &mut provisional).await {
+                Fetching::Came => rounds += 1,
+                Fetching::Waited => {}
+                Fetching::Nothing => break,
+            }
         }
-        Known::Not(until)
+        match case.failure() {
+            Some(failure) if OUR_BOUNDS.contains(&failure.code) => Known::Unsure(failure),
+            _ => Known::Not(case.now.saturating_add(MISSED_LIFE)),
+        }
     }
 
-    fn pool(&self, case: &Case) -> Pool {
-        let mut pool = case.with(|noted| noted.pool.clone());
-        for certificate in self.intermediates.certificates() {
-            let _ = pool.add(certificate);
-        }
-        pool
+    fn at_hand(&self, case: &Case) -> AtHand {
+        let mut pool = self.intermediates.clone();
+        case.with(|noted| {
+            for certificate in noted.pool.certificates() {
+                // A full pool is a bound, not a fault.
+                let _ = pool.add(certificate);
+            }
+            AtHand { pool, evidence: noted.evidence.clone(), came: noted.came }
+        })
     }
 
-    /// Fetches what was not tried yet; true when something came.
-    async fn fetch_all(&self, wants: &[Want], case: &Case) -> bool {
+    /// Keeps what has proven true for longer than what nobody has looked at.
+    fn keep(&self, provisional: Vec<Provisional>) {
+        if let Some(fetch) = &self.fetch {
+            for Provisional { want, uri, until } in provisional {
+                fetch.keep_until(what(&want), &uri, until);
+            }
+        }
+    }
+
+    /// Fetches what was not tried yet. `came` is what was at hand when it was found lacking.
+    async fn fetch_all(
+        &self,
+        wants: &[Want],
+        case: &Case,
+        came: usize,
+        provisional: &mut Vec<Provisional>,
+    ) -> Fetching {
         let Some(fetch) = &self.fetch else {
             case.with(|noted| {
                 noted.failure = Some(Failure::new("not-fetched", "nothing is fetched, as the settings say"));
             });
-            return false;
+            return Fetching::Nothing;
         };
-        let new: Vec<&Want> = case.with(|noted| {
-            let new: Vec<_> = wants.iter().filter(|want| !noted.tried.contains(want)).collect();
-            noted.tried.extend(new.iter().map(|want| (*want).clone()));
+        let Ok(_turn) = timeout_at(case.deadline, case.turn.lock()).await else {
+            return Fetching::Nothing;
+        };
+        let new: Vec<Want> = case.with(|noted| {
+            let mut new = Vec::new();
+            if noted.came == came {
+                for want in wants {
+                    if !noted.tried.contains(want) {
+                        noted.tried.push(want.clone());
+                        new.push(want.clone());
+                    }
+                }
+            }
             new
         });
-        let results = futures_util::future::join_all(new.into_iter().map(|want| self.fetch_one(fetch, want, case)));
-        results.await.contains(&true)
+        if case.with(|noted| noted.came) != came {
+            return Fetching::Waited;
+        }
+        let fetched = futures_util::future::join_all(new.iter().map(|want| self.fetch_one(fetch, want, case))).await;
+        let mut fetching = Fetching::Nothing;
+        for (want, taken) in new.into_iter().zip(fetched) {
+            if let Some(kept) = taken {
+                fetching = Fetching::Came;
+                if let Some((uri, until)) = kept {
+                    provisional.push(Provisional { want, uri, until });
+                }
+            }
+        }
+        fetching
     }
 
-    async fn fetch_one(&self, fetch: &Fetch, want: &Want, case: &Case) -> bool {
-        let (what, uris) = match want {
-            Want::Issuer { uri } => (What::Issuer, std::slice::from_ref(uri)),
-            Want::Crl { uris } => (What::Crl, uris.as_slice()),
-            Want::Ocsp { uri, request } => (What::Ocsp(request), std::slice::from_ref(uri)),
+    /// One fetch: whether something came, and, if it may be kept when it has proven true, from where and until when.
+    async fn fetch_one(&self, fetch: &Fetch, want: &Want, case: &Case) -> Option<Option<(String, UnixTime)>> {
+        let uris = match want {
+            Want::Issuer { uri } | Want::Ocsp { uri, .. } => std::slice::from_ref(uri),
+            Want::Crl { uris } => uris.as_slice(),
         };
         for uri in uris {
-            let got = match timeout_at(case.deadline, fetch.get(what, uri, &case.budget, case.now)).await {
+            let got = match timeout_at(case.deadline, fetch.get(what(want), uri, &case.budget, case.now)).await {
                 Ok(got) => got,
                 Err(_) => Err(Failure::new("timeout", format!("{uri} did not answer in time"))),
             };
             let taken = got.and_then(|fetched| {
                 case.with(|noted| noted.exchanges.push((*fetched.exchange).clone()));
-                self.take(what, uri, &fetched, fetch, case)
+                self.take(want, uri, &fetched, case)
             });
             match taken {
-                Ok(()) => return true,
+                Ok(until) => {
+                    case.with(|noted| noted.came += 1);
+                    return Some(until.map(|until| (uri.clone(), until)));
+                }
                 Err(failure) => case.with(|noted| noted.failure = Some(failure)),
             }
         }
-        false
+        None
     }
 
-    /// Reads what came.
-    fn take(&self, what: What<'_>, uri: &str, fetched: &Fetched, fetch: &Fetch, case: &Case) -> Result<(), Failure> {
+    /// Reads what came; gives until when it may be kept once it has proven true.
+    fn take(&self, want: &Want, uri: &str, fetched: &Fetched, case: &Case) -> Result<Option<UnixTime>, Failure> {
         let malformed = |problem: String| Failure::new("malformed", format!("{uri}: {problem}"));
-        let longest = case.now.saturating_add(MAX_STATUS_LIFE);
-        match what {
-            What::Issuer => case.with(|noted| match noted.pool.read(&fetched.octets) {
-                Ok(_) => Ok(()),
+        let longest = case.now.saturating_add(MAX_KEPT);
+        let until = |next: Option<UnixTime>| Some(next.map_or(longest, |next| next.min(longest)));
+        match want {
+            Want::Issuer { .. } => case.with(|noted| match noted.pool.read(&fetched.octets) {
+                Ok(_) => Ok(Some(longest)),
                 Err(unfit) => Err(malformed(unfit.to_string())),
             }),
-            What::Crl => {
+            Want::Crl { .. } => {
                 let crl = self.list(uri, &fetched.octets, case.now).map_err(malformed)?;
-                fetch.keep_until(what, uri, crl.next_update().map_or(longest, |t| t.min(longest)));
+                let until = until(crl.next_update());
                 case.with(|noted| noted.evidence.add_crl(crl));
-                Ok(())
+                Ok(until)
             }
-            What::Ocsp(_) => {
+            Want::Ocsp { .. } => {
                 let response = OcspResponse::read(&fetched.octets).map_err(|e| malformed(e.to_string()))?;
-                fetch.keep_until(what, uri, response.next_update().map_or(case.now, |t| t.min(longest)));
+                let until = response.next_update().and_then(|next| until(Some(next)));
                 case.with(|noted| noted.evidence.add_ocsp(Arc::new(response)));
-                Ok(())
+                Ok(until)
             }
         }
     }
@@ -294,5 +434,16 @@ impl Chains {
         let crl = Arc::new(Crl::read(octets).map_err(|e| e.to_string())?);
         self.lists.put(&key, &List { octets: Arc::clone(octets), crl: Arc::clone(&crl) }, ticket, now);
         Ok(crl)
+    }
+}
+
+/// Failures that are bounds of this crate, and say nothing about the other side.
+const OUR_BOUNDS: &[&str] = &["busy", "too-much-work"];
+
+fn what(want: &Want) -> What<'_> {
+    match want {
+        Want::Issuer { .. } => What::Issuer,
+        Want::Crl { .. } => What::Crl,
+        Want::Ocsp { request, .. } => What::Ocsp(request),
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use certdir_certificate::{Certificate, UnixTime};
 
 use crate::appraise::Trust;
-use crate::outcome::{Failure, Match, Outcome};
+use crate::outcome::{Claim, Failure, Match, Outcome};
 use crate::policy::Policy;
 use crate::source::{Answer, Level};
 use crate::trace::Examined;
@@ -94,6 +94,17 @@ impl Finding {
                 Standing::Doubtful(failure) => Some(failure),
                 _ => None,
             }),
+        }
+    }
+
+    /// DNSSEC proves what it says.
+    fn is_proven(&self) -> bool {
+        match &self.answer.outcome {
+            Outcome::ProvenNone { .. } => true,
+            Outcome::Found(candidates) => {
+                candidates.iter().all(|c| matches!(c.claim, Claim::Association(_) | Claim::Secure))
+            }
+            Outcome::NotServed { .. } | Outcome::Error(_) => false,
         }
     }
 
@@ -211,7 +222,7 @@ fn rule(findings: &[Finding], policy: &Policy) -> (Ruling, &'static str) {
         let failure = Failure::new("nothing-asked", "no source was asked");
         return (Ruling::Unknown { failure }, "nothing-asked");
     }
-    let proven = !findings.iter().any(|f| matches!(f.answer.outcome, Outcome::NotServed { .. }));
+    let proven = findings.iter().all(Finding::is_proven);
     let found = |f: &Finding| matches!(f.answer.outcome, Outcome::Found(_));
     let reason = if own(findings).any(|f| found(f) && f.own_record()) {
         "own-record-unusable"

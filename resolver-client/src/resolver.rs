@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use certdir_certificate::UnixTime;
+use certdir_certificate::{Certificate, UnixTime};
 use certdir_zones::{Address, DomainName};
 use futures_util::future::join_all;
 use futures_util::stream::{self, Stream, StreamExt};
@@ -18,8 +18,10 @@ use crate::chain::Case;
 use crate::counters::{Counters, Counts, add};
 use crate::dns::Dns;
 use crate::error::Error;
-use crate::judge::{Finding, Judgement, Ruling, Standing, domain_matters, harvest_matters, judge, recipient_matters};
-use crate::outcome::{Candidate, Failure, Outcome};
+use crate::judge::{
+    Finding, Judgement, REVOKED, Ruling, Standing, domain_matters, harvest_matters, judge, recipient_matters,
+};
+use crate::outcome::{Candidate, Claim, Failure, Outcome};
 use crate::policy::Policy;
 use crate::source::{Answer, Level, Source, Subject};
 use crate::trace::{Asked, Question, Trace};
@@ -254,7 +256,7 @@ impl Inner {
 
     /// Asks the sources of one tier at once, and appraises what they found.
     async fn ask(&self, tier: &[Listed], subject: &Subject, harvested: bool, look_up: &mut LookUp) {
-        let (now, level) = (look_up.case.now, subject.level);
+        let level = subject.level;
         let answers = tier.iter().map(|listed| self.answer(listed, subject, &look_up.case));
         let answers = join_all(answers).await;
         let known = Confirming::among(&look_up.findings, level).len();
@@ -286,15 +288,20 @@ impl Inner {
             appraised.push(join_all(each).await);
         }
         drop(confirming);
+        // A doubt is remembered from when it ended.
+        let doubt = (self.clock)().saturating_add(FAILURE_LIFE);
         let findings = look_up.findings.iter_mut().skip(first).filter(|f| f.level == level);
         for (finding, appraised) in findings.zip(appraised) {
             finding.until = appraised.iter().fold(finding.answer.until, |until, a| {
                 let doubtful = matches!(a.standing, Standing::Doubtful(_));
-                until.min(a.until).min(if doubtful { now.saturating_add(FAILURE_LIFE) } else { UnixTime::MAX })
+                until.min(a.until).min(if doubtful { doubt } else { UnixTime::MAX })
             });
             finding.standings = appraised.into_iter().map(|a| a.standing).collect();
-            let left = finding.answer.outcome.candidates().len();
-            finding.standings.resize(left, Standing::refused("too-many"));
+            let all = finding.answer.outcome.candidates().len();
+            if finding.standings.len() < all {
+                let message = format!("only the first {MAX_CANDIDATES} of {all} are looked at");
+                finding.standings.resize(all, Standing::Doubtful(Failure::new("too-many", message)));
+            }
         }
     }
 
@@ -315,20 +322,39 @@ impl Inner {
         }
     }
 
-    /// A certificate that is known to be revoked is used for no other address either.
-    fn forget_revoked(&self, findings: &[Finding]) {
-        let revoked: Vec<[u8; 32]> = findings.iter().flat_map(Finding::revoked).map(|c| *c.sha256()).collect();
-        if !revoked.is_empty() {
+    /// A certificate that is known to be revoked is used for no other address either, whoever found out first.
+    fn heed_revocations(&self, findings: &mut [Finding], now: UnixTime) {
+        let revoked: Vec<_> = findings.iter().flat_map(Finding::revoked).cloned().collect();
+        let new = revoked.iter().filter(|c| self.appraiser.learn_revoked(c, now)).count();
+        if new > 0 {
             add(&self.counters.revocations);
-            self.verdicts.retain(|_, verdict| !verdict.certificates().iter().any(|c| revoked.contains(c.sha256())));
+            let known = |c: &Certificate| revoked.iter().any(|r| r.sha256() == c.sha256());
+            self.verdicts.retain(|_, verdict| !verdict.certificates().iter().any(known));
+        }
+        for finding in findings {
+            let candidates = finding.answer.outcome.candidates().iter();
+            for (candidate, standing) in candidates.zip(&mut finding.standings) {
+                if *standing == Standing::Usable
+                    && candidate.readable().is_some_and(|c| self.appraiser.is_revoked(c, now))
+                {
+                    *standing = Standing::Refused { code: REVOKED, message: Some("found revoked before".to_owned()) };
+                }
+            }
         }
     }
 
     fn conclude(&self, address: &Address, look_up: LookUp) -> Verdict {
-        let LookUp { case, asked, findings } = look_up;
+        let LookUp { case, asked, mut findings } = look_up;
         let now = case.now;
+        self.heed_revocations(&mut findings, now);
         let Judgement { ruling, reason, examined } = judge(&findings, &self.policy);
-        let look_again = findings.iter().map(|f| f.until).min().unwrap_or(now);
+        // A failure is remembered from when it came, which may be long after the look-up began.
+        let failed = (self.clock)().saturating_add(FAILURE_LIFE);
+        let look_again = findings.iter().map(|f| match f.answer.outcome {
+            Outcome::Error(_) => f.until.max(failed),
+            _ => f.until,
+        });
+        let look_again = look_again.min().unwrap_or(now);
         let trace = |verdict| {
             Told::whole(Trace {
                 address: address.to_string(),
@@ -350,7 +376,6 @@ impl Inner {
             Ruling::Unknown { failure } => Verdict::Unknown { failure, told: trace("unknown") },
         };
         self.counters.concluded(&verdict);
-        self.forget_revoked(&findings);
         verdict
     }
 }
@@ -376,8 +401,14 @@ fn overdue(listed: &Listed, subject: &Subject, now: UnixTime) -> Answer {
 /// gateway may have read of a certificate.
 const VERDICT_OVERHEAD: usize = 1_200;
 
-/// What an answer takes in the cache beside its certificates: key, records, question and the exchanges of its trace.
+/// What an answer takes in the cache beside its records and the exchanges of its trace.
 const ANSWER_OVERHEAD: usize = 1_024;
+
+/// What a candidate takes beside its octets, with what was read of them.
+const CANDIDATE_OVERHEAD: usize = 1_024;
+
+/// About what one exchange takes.
+const EXCHANGE_OCTETS: usize = 200;
 
 impl Value for Verdict {
     fn until(&self) -> UnixTime {
@@ -399,8 +430,15 @@ impl Value for Answer {
     }
 
     fn octets(&self) -> usize {
-        let candidates = self.outcome.candidates().iter().filter_map(|c| c.readable());
-        ANSWER_OVERHEAD + candidates.map(|c| c.der().len()).sum::<usize>()
+        let candidates = self.outcome.candidates().iter().map(|c| {
+            let data = match &c.claim {
+                Claim::Association(association) => association.data.len(),
+                _ => 0,
+            };
+            CANDIDATE_OVERHEAD + data.max(c.readable().map_or(0, |c| c.der().len()))
+        });
+        let exchanges = self.question.exchanges.len() * EXCHANGE_OCTETS;
+        ANSWER_OVERHEAD + exchanges + candidates.sum::<usize>()
     }
 }
 

@@ -223,7 +223,7 @@ async fn only_a_certificate_for_encryption_is_delivered() {
         "usable",
         "usable",
         "authority-only",
-        "no-path",
+        "wrong-address",
         "authority-only",
         "unknown-usage",
         "hash-only",
