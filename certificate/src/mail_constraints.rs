@@ -4,6 +4,8 @@
 //! SmtpUTF8Mailbox, too, and an authority that may certify `@example.org` only must not get around that by writing the
 //! address as a UTF8String.
 
+use std::borrow::Cow;
+
 use crate::anchors::Member;
 use crate::certificate::Certificate;
 use crate::der::{self, Problem, Reader, tag};
@@ -11,16 +13,51 @@ use crate::mailbox::{domain_in_ascii, split};
 use crate::parts::Parts;
 
 const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
+const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 17];
 const RFC822_NAME: u8 = tag::context(1);
-/// Most comparisons for one path.
-const MAX_WORK: usize = 1_000_000;
-
 /// Subtrees of mail addresses.
 #[derive(Default)]
 struct Subtrees {
     /// One list for each authority that has any: an address must be in each list.
-    permitted: Vec<Vec<String>>,
-    excluded: Vec<String>,
+    permitted: Vec<Vec<Base>>,
+    excluded: Vec<Base>,
+}
+
+/// One constraint, taken apart.
+struct Base {
+    /// The local part, where it is one mailbox.
+    local: Option<String>,
+    /// In A-labels and lower case; `None` if it cannot be read.
+    domain: Option<String>,
+}
+
+/// About how many comparisons the names of a path take, of any kind and with the constraints of all authorities above: those
+/// of names with constraints, and of constraints with those above them. Its parts are those of [`check`].
+pub(crate) fn comparisons(chain: &[&Certificate], anchor: Option<&Member>) -> usize {
+    let mut above = anchor.and_then(|anchor| anchor.parts().ok()).map_or(0, |parts| count_subtrees(&parts));
+    let mut comparisons: usize = 0;
+    for certificate in chain.iter().rev() {
+        let Ok(parts) = Parts::of(certificate) else {
+            continue;
+        };
+        let own = count_subtrees(&parts);
+        let alternative = parts.extension(SUBJECT_ALTERNATIVE_NAME).and_then(|e| der::only(e, tag::SEQUENCE).ok());
+        let names = alternative.map_or(0, |names| count(names.open())) + certificate.addresses().len() + 1;
+        comparisons = comparisons.saturating_add(above.saturating_mul(names + own));
+        above += own;
+    }
+    comparisons
+}
+
+/// The subtrees of all kinds of names.
+fn count_subtrees(parts: &Parts<'_>) -> usize {
+    let constraints = parts.extension(NAME_CONSTRAINTS).and_then(|e| der::only(e, tag::SEQUENCE).ok());
+    let mut lists = constraints.map_or(Reader::new(&[]), |constraints| constraints.open());
+    std::iter::from_fn(|| lists.next().ok()).map(|list| count(list.open())).sum()
+}
+
+fn count(mut elements: Reader<'_>) -> usize {
+    std::iter::from_fn(|| elements.next().ok()).count()
 }
 
 /// Checks the mail addresses of every certificate of a path against the constraints of all authorities above it.
@@ -66,17 +103,13 @@ impl Subtrees {
         if self.permitted.is_empty() && self.excluded.is_empty() {
             return Ok(());
         }
-        let constraints = self.excluded.len() + self.permitted.iter().map(Vec::len).sum::<usize>();
-        if constraints.saturating_mul(certificate.addresses().len()) > MAX_WORK {
-            return Err("there are too many names and constraints");
-        }
         for name in certificate.addresses() {
             let (local, domain) = split(&name.text).ok_or("an address is none, under name constraints")?;
             let domain = domain_in_ascii(domain).ok_or("an address has no domain, under name constraints")?;
-            if !self.permitted.iter().all(|list| list.iter().any(|base| within(base, local, &domain, false))) {
+            if !self.permitted.iter().all(|list| list.iter().any(|base| base.covers(local, &domain, false))) {
                 return Err("a mail address is outside of what an authority may certify");
             }
-            if self.excluded.iter().any(|base| within(base, local, &domain, true)) {
+            if self.excluded.iter().any(|base| base.covers(local, &domain, true)) {
                 return Err("a mail address is one that an authority must not certify");
             }
         }
@@ -85,40 +118,48 @@ impl Subtrees {
 }
 
 /// `GeneralSubtrees`: those on mail addresses.
-fn read_subtrees(mut reader: Reader<'_>, to: &mut Vec<String>) -> Result<(), Problem> {
+fn read_subtrees(mut reader: Reader<'_>, to: &mut Vec<Base>) -> Result<(), Problem> {
     while !reader.is_empty() {
         let base = reader.expect(tag::SEQUENCE)?.open().next()?;
         if base.tag == RFC822_NAME {
             let text = std::str::from_utf8(base.value).map_err(|_| "a constraint is not ASCII")?;
-            to.push(text.to_owned());
+            to.push(Base::read(text));
         }
     }
     Ok(())
 }
 
-/// RFC 5280 section 4.2.1.10: a constraint is one mailbox, all of a host, or (with a dot in front) all of the hosts below a
-/// domain. The local part is compared as it is; where it is about exclusion, whatever its case.
-fn within(base: &str, local: &str, domain: &str, any_case: bool) -> bool {
-    if let Some((base_local, base_domain)) = base.rsplit_once('@') {
-        let same_local = if any_case { base_local.to_lowercase() == local.to_lowercase() } else { base_local == local };
-        // An empty local part is not defined; some mean the host by it.
-        return (same_local || base_local.is_empty())
-            && domain_in_ascii(base_domain).is_some_and(|base| base == domain);
+impl Base {
+    fn read(text: &str) -> Base {
+        let (local, domain) = text.rsplit_once('@').map_or((None, text), |(local, domain)| (Some(local), domain));
+        Base { local: local.map(str::to_owned), domain: domain_in_ascii(domain).map(Cow::into_owned) }
     }
-    let Some(base) = domain_in_ascii(base) else {
-        // What cannot be read excludes everything and permits nothing.
-        return any_case;
-    };
-    if base.starts_with('.') {
-        return domain.len() > base.len() && domain.ends_with(&*base);
+
+    /// RFC 5280 section 4.2.1.10: a constraint is one mailbox, all of a host, or (with a dot in front) all of the hosts below
+    /// a domain. The local part is compared as it is; where it is about exclusion, whatever its case.
+    fn covers(&self, local: &str, domain: &str, any_case: bool) -> bool {
+        let Some(base) = self.domain.as_deref() else {
+            // What cannot be read excludes everything and permits nothing.
+            return any_case;
+        };
+        match &self.local {
+            // An empty local part is not defined; some mean the host by it.
+            Some(mailbox) => {
+                base == domain
+                    && (mailbox.is_empty()
+                        || mailbox == local
+                        || any_case && mailbox.to_lowercase() == local.to_lowercase())
+            }
+            None if base.starts_with('.') => domain.len() > base.len() && domain.ends_with(base),
+            // An empty constraint stands for every mailbox.
+            None => base.is_empty() || base == domain,
+        }
     }
-    // An empty constraint stands for every mailbox.
-    base.is_empty() || base == domain
 }
 
 #[cfg(test)]
 mod tests {
-    use super::within;
+    use super::Base;
 
     #[test]
     fn a_constraint_is_a_mailbox_a_host_or_the_hosts_below_a_domain() {
@@ -136,8 +177,8 @@ mod tests {
             ("bücher.example", "alice", "xn--bcher-kva.example", true, true),
             ("", "alice", "example.org", true, true),
         ] {
-            assert_eq!(within(base, local, domain, false), permitted, "{base} {local}@{domain} permitted");
-            assert_eq!(within(base, local, domain, true), excluded, "{base} {local}@{domain} excluded");
+            assert_eq!(Base::read(base).covers(local, domain, false), permitted, "{base} {local}@{domain} permitted");
+            assert_eq!(Base::read(base).covers(local, domain, true), excluded, "{base} {local}@{domain} excluded");
         }
     }
 }

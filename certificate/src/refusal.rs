@@ -35,6 +35,11 @@ pub enum Want {
     },
 }
 
+/// The certificate itself is revoked.
+pub(crate) const REVOKED: &str = "revoked";
+/// See [`Refusal::is_exhausted`].
+pub(crate) const TOO_MUCH_WORK: &str = "too-much-work";
+
 /// Every code of a [`Refusal`], with its meaning. Codes are stable.
 pub const CODES: &[(&str, &str)] = &[
     ("anchor-key", "the certificate carries the key of a trust anchor: nobody's mail is encrypted to a root"),
@@ -56,9 +61,9 @@ pub const CODES: &[(&str, &str)] = &[
     ("path-length", "more authorities stand in a row than one of them allows, or than are looked at"),
     ("policy", "the certificate policies do not fit"),
     ("revocation-unknown", "whether a certificate on the way is revoked could not be learned"),
-    ("revoked", "the certificate itself is revoked; never with something to fetch"),
+    (REVOKED, "the certificate itself is revoked; never with something to fetch"),
     ("signing-only", "the key is not for encryption"),
-    ("too-much-work", "finding a path took more steps or signatures than are allowed"),
+    (TOO_MUCH_WORK, "to find out took more work than is allowed: what was not looked at could be good"),
     ("unsupported-algorithm", "a signature is made with an algorithm that is not verified here"),
     ("weak-key", "a key on the way is shorter than the policy allows"),
     ("wrong-address", "the certificate does not name the address or domain"),
@@ -83,6 +88,12 @@ impl Refusal {
     /// What could be fetched so that another validation may end differently, at most [`MAX_WANTS`]; empty if nothing can.
     pub fn wants(&self) -> &[Want] {
         &self.wants
+    }
+
+    /// Whether not everything was looked at, because that was too much work (`too-much-work`): the certificate may be good.
+    /// Whatever else is wrong, this is what is said then, except that the certificate itself is revoked.
+    pub fn is_exhausted(&self) -> bool {
+        self.code == TOO_MUCH_WORK
     }
 
     /// Whether no certificate, CRL or OCSP response from elsewhere can change it (time may).

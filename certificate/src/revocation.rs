@@ -1,6 +1,8 @@
 //! Whether a certificate is revoked: CRLs by RFC 5280 section 6.3, OCSP by RFC 6960 section 3.2.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,9 +15,9 @@ use crate::ocsp::{self, OcspResponse, Responder, Status};
 use crate::parts::{Extensions, Parts};
 use crate::pointers::{GeneralName, Point, Reasons, distribution_points, information_access};
 use crate::purpose;
-use crate::refusal::{Want, add_wants};
+use crate::refusal::{Refusal, Want, add_wants};
 use crate::requirements::Requirements;
-use crate::search::{Issuer, Search};
+use crate::search::{Issuer, Search, out_of_work};
 use crate::signature::Memory;
 use crate::time::UnixTime;
 
@@ -25,6 +27,8 @@ const SKEW: UnixTime = 300;
 const OCSP_LIFE: UnixTime = 86_400;
 /// Most lists that are tried for one distribution point, and most OCSP answers for one certificate.
 const MAX_TRIED: usize = 64;
+/// Most keys of one name that are tried as the issuer's where nothing is asked about trust.
+pub const MAX_ISSUERS: usize = 8;
 /// Most URIs of one kind that are handed on for one certificate.
 const MAX_URIS: usize = 8;
 
@@ -51,12 +55,29 @@ pub enum Standing {
     },
 }
 
-/// Whether `leaf` is revoked as far as its `issuer` says so, without asking whether the issuer is trusted: for a
-/// certificate that DNSSEC vouches for (usage 3 of RFC 6698), whose issuer was fetched from where the certificate says. The
-/// issuer's name and key must fit the certificate's signature; CRLs and OCSP responses must be signed by that key (or
-/// OCSP by a responder that the issuer named).
+/// Whether `leaf` is revoked as far as its issuer says so, without asking whether the issuer is trusted: for a certificate
+/// that DNSSEC vouches for (usage 3 of RFC 6698), whose issuer was fetched from where the certificate says and is in the
+/// `pool`. The issuer's name and key must fit the certificate's signature; CRLs and OCSP responses must be signed by that key
+/// (or OCSP by a responder that the issuer named). If several keys fit, each is asked, and one that says "revoked" is enough.
 ///
-/// A certificate that was not signed by `issuer`, or signed by itself, is [`Standing::Unknown`] without wants.
+/// Where no certificate of the pool fits, the issuer is what could be fetched.
+///
+/// # Errors
+/// Only [`Refusal::is_exhausted`]: there are more than [`MAX_ISSUERS`] keys of that name, or more to verify than for any
+/// validation.
+pub fn revocation_within(
+    leaf: &Certificate,
+    pool: &Pool,
+    evidence: &Evidence,
+    now: UnixTime,
+    memory: &Memory,
+) -> Result<Standing, Refusal> {
+    let of_issuers = of_issuers(leaf, pool, evidence, now, memory)?;
+    Ok(of_issuers.unwrap_or_else(|| Standing::Unknown { wants: issuer_wants(leaf) }))
+}
+
+/// The same of one issuer that is at hand. A certificate that it did not sign is [`Standing::Unknown`] without wants, and so
+/// is one that takes too much work.
 pub fn revocation_of(
     leaf: &Certificate,
     issuer: &Certificate,
@@ -64,19 +85,76 @@ pub fn revocation_of(
     now: UnixTime,
     memory: &Memory,
 ) -> Standing {
-    let unknown = Standing::Unknown { wants: Vec::new() };
-    let (Ok(leaf), Ok(issuer)) = (Member::new(leaf), Member::new(issuer)) else {
-        return unknown;
+    let mut pool = Pool::new();
+    let of_issuer = pool.add(issuer).ok().and_then(|()| of_issuers(leaf, &pool, evidence, now, memory).ok().flatten());
+    of_issuer.unwrap_or(Standing::Unknown { wants: Vec::new() })
+}
+
+/// `None` if none of the pool has signed it.
+fn of_issuers(
+    leaf: &Certificate,
+    pool: &Pool,
+    evidence: &Evidence,
+    now: UnixTime,
+    memory: &Memory,
+) -> Result<Option<Standing>, Refusal> {
+    let Ok(leaf) = Member::new(leaf) else {
+        return Ok(None);
     };
-    let (anchors, pool, requirements) = (Anchors::new(), Pool::new(), Requirements::at(now));
-    let search = Search::new(&anchors, &pool, evidence, &requirements, memory);
-    let Some(issuer) = Issuer::member(&issuer) else {
-        return unknown;
-    };
-    if leaf.key == *issuer.key || leaf.issuer != issuer.name || search.verify_certificate(&leaf, &issuer).is_err() {
-        return unknown;
+    let (anchors, nobody, requirements) = (Anchors::new(), Pool::new(), Requirements::at(now));
+    let search = Search::new(&anchors, &nobody, evidence, &requirements, memory);
+    let mut keys: Vec<Issuer<'_>> = Vec::new();
+    let mut places = HashMap::new();
+    // Those with the key identifier first.
+    let wanted = leaf.certificate.authority_key_id();
+    let fits = |member: &&Arc<Member>| wanted.is_some() && member.certificate.subject_key_id() == wanted;
+    let named = || pool.named(&leaf.issuer);
+    for member in named().filter(fits).chain(named().filter(|member| !fits(member))) {
+        let Some(issuer) = Issuer::member(member).filter(|issuer| *issuer.key != leaf.key) else {
+            continue;
+        };
+        // Nobody has verified these certificates: one of them must not take from a key what another gives it.
+        match places.entry(issuer.key).or_insert(keys.len()) {
+            place if *place == keys.len() => keys.push(issuer),
+            place => keys.get_mut(*place).into_iter().for_each(|there| there.may_sign_crls |= issuer.may_sign_crls),
+        }
     }
-    standing(&search, &leaf, &issuer, 0)
+    let mut found: Option<Standing> = None;
+    let too_many = keys.len() > MAX_ISSUERS;
+    for issuer in keys.iter().take(MAX_ISSUERS) {
+        if search.verify_certificate(&leaf, issuer).is_err() {
+            continue;
+        }
+        let one = standing(&search, &leaf, issuer, 0);
+        found = Some(match found.take() {
+            Some(before) => before.and(one),
+            None => one,
+        });
+        if let Some(Standing::Revoked { .. }) = found {
+            return Ok(found);
+        }
+    }
+    if search.is_exhausted() || found.is_none() && too_many {
+        return Err(out_of_work(&leaf));
+    }
+    Ok(found)
+}
+
+impl Standing {
+    /// What two issuers say together, of whom it is not clear which one is meant.
+    fn and(self, other: Standing) -> Standing {
+        match (self, other) {
+            (revoked @ Standing::Revoked { .. }, _) | (_, revoked @ Standing::Revoked { .. }) => revoked,
+            (Standing::Good { until: one }, Standing::Good { until: other }) => {
+                Standing::Good { until: one.min(other) }
+            }
+            (good @ Standing::Good { .. }, _) | (_, good @ Standing::Good { .. }) => good,
+            (Standing::Unknown { mut wants }, Standing::Unknown { wants: more }) => {
+                add_wants(&mut wants, more);
+                Standing::Unknown { wants }
+            }
+        }
+    }
 }
 
 /// What could be fetched to learn who issued a certificate: caIssuers (RFC 5280 section 4.2.2.1).

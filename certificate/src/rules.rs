@@ -19,7 +19,7 @@ use crate::anchors::{Anchor, Member};
 use crate::certificate::Certificate;
 use crate::der::{self, Problem, tag};
 use crate::purpose;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, TOO_MUCH_WORK};
 use crate::requirements::Policies;
 use crate::time::UnixTime;
 
@@ -159,7 +159,7 @@ fn refusal(error: certval::Error, leaf: &Member) -> Refusal {
         Found::NullPolicySet | Found::InvalidPolicyMapping => ("policy", "the certificate policies do not fit"),
         Found::NameConstraintsViolation => ("name-constraints", "a name is not one that an authority may certify"),
         Found::UnprocessedCriticalExtension => ("critical-extension", "a critical extension is not known"),
-        Found::ProcessingLimitExceeded => ("too-much-work", "the certificate policies are too many"),
+        Found::ProcessingLimitExceeded => (TOO_MUCH_WORK, "the certificate policies are too many"),
         _ => ("malformed", "a certificate is malformed"),
     };
     Refusal::new(code, format!("on the path of {}: {what}", leaf.certificate.subject()))

@@ -16,7 +16,7 @@ use crate::certificate::Certificate;
 use crate::crl::Crl;
 use crate::evidence::Evidence;
 use crate::mail_constraints;
-use crate::refusal::{Refusal, Want, add_wants};
+use crate::refusal::{REVOKED, Refusal, TOO_MUCH_WORK, Want, add_wants};
 use crate::requirements::{Policies, Purpose, Requirements, RevocationMode};
 use crate::revocation::{self, Standing, issuer_wants};
 use crate::rules::{self, Rules};
@@ -26,11 +26,17 @@ use crate::time::{Calendar, UnixTime};
 /// Longest path, with the leaf and without the anchor.
 pub const MAX_PATH: usize = 10;
 /// Most signatures that are verified for one validation; those that [`Memory`] knows cost nothing.
-pub const MAX_SIGNATURES: u32 = 200;
+pub const MAX_SIGNATURES: usize = 200;
 /// Most certificates that are tried as issuers for one validation.
-pub const MAX_STEPS: u32 = 2_000;
+pub const MAX_STEPS: usize = 2_000;
 /// Most paths that are held against the rules for one validation.
-pub const MAX_PATHS: u32 = 50;
+pub const MAX_PATHS: usize = 50;
+/// Most octets whose signatures are verified for one validation: two of the largest revocation lists.
+pub const MAX_SIGNED_OCTETS: usize = 2 * crate::crl::MAX_CRL;
+/// Most comparisons of names with name constraints for one validation.
+pub const MAX_COMPARISONS: usize = 1_000_000;
+/// So many certificates of one name cost as much to sort as one step.
+const SORTED_PER_STEP: usize = 16;
 /// How deep signers of CRLs may need each other's CRLs.
 const MAX_DEPTH: u32 = 2;
 
@@ -38,6 +44,7 @@ const MAX_DEPTH: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failed {
     Fault(Fault),
+    /// See [`Search::is_exhausted`].
     OutOfWork,
 }
 
@@ -73,9 +80,12 @@ pub(crate) struct Search<'a> {
     pub(crate) evidence: &'a Evidence,
     pub(crate) requirements: &'a Requirements,
     memory: &'a Memory,
-    signatures: Cell<u32>,
-    steps: Cell<u32>,
-    paths: Cell<u32>,
+    signatures: Cell<usize>,
+    steps: Cell<usize>,
+    paths: Cell<usize>,
+    octets: Cell<usize>,
+    comparisons: Cell<usize>,
+    exhausted: Cell<bool>,
     /// Whether a signature was good: the wrong ones, and those that Memory may have forgotten again.
     seen: RefCell<HashMap<Signed, bool>>,
     /// Signers of CRLs whose own paths are being looked at.
@@ -112,15 +122,31 @@ impl Misses {
             self.best = Some((rank, refusal));
         }
     }
+
+    fn add_unsigned(&mut self, failed: Failed, issued: &Member) {
+        let subject = issued.certificate.subject();
+        let refusal = match failed {
+            // Noted in the search.
+            Failed::OutOfWork => return,
+            Failed::Fault(Fault::Wrong) => {
+                Refusal::new("bad-signature", format!("{subject} is not signed by {}", issued.certificate.issuer()))
+            }
+            Failed::Fault(Fault::Unsupported) => {
+                let algorithm = issued.certificate.signature_algorithm();
+                let sentence = format!("{subject} is signed with {algorithm} by a key that is not verified here");
+                Refusal::new("unsupported-algorithm", sentence)
+            }
+        };
+        self.add(rank::STEP, refusal);
+    }
 }
 
 /// How much a refusal says: a path that was whole says more than one that was not.
 mod rank {
     pub(super) const STEP: u8 = 1;
-    pub(super) const WORK: u8 = 2;
-    pub(super) const RULES: u8 = 3;
-    pub(super) const UNKNOWN: u8 = 4;
-    pub(super) const REVOKED: u8 = 5;
+    pub(super) const RULES: u8 = 2;
+    pub(super) const UNKNOWN: u8 = 3;
+    pub(super) const REVOKED: u8 = 4;
 }
 
 impl<'a> Search<'a> {
@@ -140,6 +166,9 @@ impl<'a> Search<'a> {
             signatures: Cell::new(0),
             steps: Cell::new(0),
             paths: Cell::new(0),
+            octets: Cell::new(0),
+            comparisons: Cell::new(0),
+            exhausted: Cell::new(false),
             seen: RefCell::default(),
             signers: RefCell::default(),
         }
@@ -152,7 +181,33 @@ impl<'a> Search<'a> {
             policies: &self.requirements.policies,
             mail: self.requirements.purpose == Purpose::Encryption,
         };
-        self.path_of(leaf, &Aim { rules, only: None, depth: 0 })
+        self.path_of(leaf.clone(), &Aim { rules, only: None, depth: 0 }).map_err(|refusal| {
+            // What was not looked at could have been good, whatever is wrong with the rest; but nothing makes a revoked
+            // certificate good.
+            let unclear = self.exhausted.get() && refusal.code != REVOKED;
+            if unclear { Refusal { wants: refusal.wants, ..out_of_work(&leaf) } } else { refusal }
+        })
+    }
+
+    /// Whether something was not looked at because it was too much work.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.get()
+    }
+
+    /// Notes that something is not looked at.
+    pub(crate) fn exhaust(&self) {
+        self.exhausted.set(true);
+    }
+
+    /// Adds to one of the counts, unless that would be more than its bound.
+    fn afford(&self, count: &Cell<usize>, more: usize, most: usize) -> bool {
+        let sum = count.get().saturating_add(more);
+        if sum > most {
+            self.exhaust();
+            return false;
+        }
+        count.set(sum);
+        true
     }
 
     fn path_of(&self, leaf: Arc<Member>, aim: &Aim<'_>) -> Result<Found, Refusal> {
@@ -193,7 +248,7 @@ impl<'a> Search<'a> {
             if let Err(failed) = self.verify_certificate(&last, &Issuer::anchor(anchor, &last)) {
                 // A bare key that did not sign it is no more than another anchor.
                 if anchor.name.is_some() {
-                    misses.add(rank_of(failed), unsigned(failed, &last));
+                    misses.add_unsigned(failed, &last);
                 }
                 continue;
             }
@@ -217,9 +272,8 @@ impl<'a> Search<'a> {
                 misses.add(rank::STEP, Refusal::new("path-length", sentence));
                 break;
             }
-            self.steps.set(self.steps.get() + 1);
-            if self.steps.get() > MAX_STEPS || self.paths.get() > MAX_PATHS {
-                misses.add(rank::WORK, out_of_work(&last));
+            if self.paths.get() >= MAX_PATHS || !self.afford(&self.steps, 1, MAX_STEPS) {
+                self.exhaust();
                 return ControlFlow::Continue(());
             }
             if let Err(refusal) = self.may_issue(&candidate) {
@@ -230,7 +284,7 @@ impl<'a> Search<'a> {
                 continue;
             };
             if let Err(failed) = self.verify_certificate(&last, &issuer) {
-                misses.add(rank_of(failed), unsigned(failed, &last));
+                misses.add_unsigned(failed, &last);
                 continue;
             }
             dead_end = false;
@@ -250,7 +304,10 @@ impl<'a> Search<'a> {
     fn candidates(&self, issued: &Member) -> Vec<Arc<Member>> {
         let mut candidates: Vec<_> = self.pool.named(&issued.issuer).cloned().collect();
         let wanted = issued.certificate.authority_key_id();
-        candidates.sort_by_key(|candidate| {
+        if !self.afford(&self.steps, candidates.len() / SORTED_PER_STEP, MAX_STEPS) {
+            return Vec::new();
+        }
+        candidates.sort_by_cached_key(|candidate| {
             let by_key = wanted.is_some() && candidate.certificate.subject_key_id() == wanted;
             let by_anchor = self.anchors.named(&candidate.issuer).next().is_some();
             (Reverse(by_key), Reverse(by_anchor), Reverse(candidate.certificate.not_before()))
@@ -270,18 +327,26 @@ impl<'a> Search<'a> {
 
     /// Holds a whole path against the rules.
     fn hold(&self, chain: &[Arc<Member>], anchor: &Arc<Anchor>, aim: &Aim<'_>) -> Result<Found, (u8, Refusal)> {
-        self.paths.set(self.paths.get() + 1);
-        if self.paths.get() > MAX_PATHS {
-            return Err(chain.first().map_or_else(
-                || (rank::WORK, Refusal::new("no-path", "there is no certificate")),
-                |leaf| (rank::WORK, out_of_work(leaf)),
-            ));
+        let Some(leaf) = chain.first() else {
+            return Err((rank::STEP, Refusal::new("no-path", "there is no certificate")));
+        };
+        if !self.afford(&self.paths, 1, MAX_PATHS) {
+            return Err((rank::STEP, out_of_work(leaf)));
         }
-        let against = |refusal| (rank::RULES, refusal);
+        let against = |refusal: Refusal| {
+            if refusal.is_exhausted() {
+                self.exhaust();
+            }
+            (rank::RULES, refusal)
+        };
         let certificates: Vec<&Certificate> = chain.iter().map(|member| &member.certificate).collect();
         let of_anchor = anchor.member.as_deref();
         if let Some(member) = of_anchor {
             in_time(&member.certificate, aim.rules.now).map_err(against)?;
+        }
+        let comparisons = mail_constraints::comparisons(&certificates, of_anchor);
+        if !self.afford(&self.comparisons, comparisons, MAX_COMPARISONS) {
+            return Err((rank::STEP, out_of_work(leaf)));
         }
         rules::check(chain, anchor, &aim.rules).map_err(against)?;
         mail_constraints::check(&certificates, of_anchor).map_err(|problem| {
@@ -326,7 +391,7 @@ impl<'a> Search<'a> {
                     let sentence = format!("{subject} is revoked since {since} ({reason:?})");
                     // Above the certificate itself there may be another way; see `Misses`.
                     return Err(match place {
-                        0 => (rank::REVOKED, Refusal::new("revoked", sentence)),
+                        0 => (rank::REVOKED, Refusal::new(REVOKED, sentence)),
                         _ => (rank::RULES, Refusal::new("issuer-revoked", sentence)),
                     });
                 }
@@ -424,10 +489,11 @@ impl<'a> Search<'a> {
         if let Some(good) = self.seen.borrow().get(&(*object, *key)) {
             return if *good { Ok(()) } else { Err(Failed::Fault(Fault::Wrong)) };
         }
-        if self.signatures.get() >= MAX_SIGNATURES {
+        if !self.afford(&self.signatures, 1, MAX_SIGNATURES)
+            || !self.afford(&self.octets, message.len(), MAX_SIGNED_OCTETS)
+        {
             return Err(Failed::OutOfWork);
         }
-        self.signatures.set(self.signatures.get() + 1);
         let verified = signature::verify(spki, algorithm, message, signature);
         if verified != Err(Fault::Unsupported) {
             self.seen.borrow_mut().insert((*object, *key), verified.is_ok());
@@ -443,28 +509,9 @@ fn first_subject(chain: &[Arc<Member>]) -> &str {
     chain.first().map_or("", |leaf| leaf.certificate.subject())
 }
 
-fn rank_of(failed: Failed) -> u8 {
-    if failed == Failed::OutOfWork { rank::WORK } else { rank::STEP }
-}
-
-fn unsigned(failed: Failed, issued: &Member) -> Refusal {
-    let subject = issued.certificate.subject();
-    match failed {
-        Failed::OutOfWork => out_of_work(issued),
-        Failed::Fault(Fault::Wrong) => {
-            Refusal::new("bad-signature", format!("{subject} is not signed by {}", issued.certificate.issuer()))
-        }
-        Failed::Fault(Fault::Unsupported) => {
-            let algorithm = issued.certificate.signature_algorithm();
-            let sentence = format!("{subject} is signed with {algorithm} by a key that is not verified here");
-            Refusal::new("unsupported-algorithm", sentence)
-        }
-    }
-}
-
-fn out_of_work(member: &Member) -> Refusal {
+pub(crate) fn out_of_work(member: &Member) -> Refusal {
     let subject = member.certificate.subject();
-    Refusal::new("too-much-work", format!("too many certificates could stand above {subject}"))
+    Refusal::new(TOO_MUCH_WORK, format!("it takes more work than is allowed to find out about {subject}"))
 }
 
 /// The dates of one certificate.
@@ -496,5 +543,27 @@ pub(crate) fn strong_enough(certificate: &Certificate, requirements: &Requiremen
             Err(Refusal::new("weak-key", format!("the key of {subject} is on a curve that is not known: {}", key.name)))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three lists that nobody signed: the third is not hashed any more.
+    #[test]
+    fn octets_are_counted() {
+        let (anchors, pool, evidence, memory) = (Anchors::new(), Pool::new(), Evidence::new(), Memory::default());
+        let requirements = Requirements::at(1_795_332_660);
+        let search = Search::new(&anchors, &pool, &evidence, &requirements, &memory);
+        // An Ed25519 key that signed none of it.
+        let spki = [&[0x30, 42, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 33, 0][..], &[9; 32]].concat();
+        let algorithm = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
+        let list = vec![0; MAX_SIGNED_OCTETS / 5 * 2];
+        let go = |object| search.verify(&[object; 32], &spki, &[9; 32], &algorithm, &list, &[9; 64]);
+        assert_eq!([go(1), go(2), go(1)], [Err(Failed::Fault(Fault::Wrong)); 3]);
+        assert!(!search.is_exhausted());
+        assert_eq!(go(3), Err(Failed::OutOfWork));
+        assert!(search.is_exhausted());
     }
 }

@@ -32,7 +32,6 @@ pub enum RevocationStatus {
 
 /// The trust anchor at which a path ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each path")]
 pub enum TrustAnchor {
     /// It was given as a certificate.
     Certificate(Certificate),
@@ -81,7 +80,8 @@ impl Path {
 /// Validates a certificate: it must be what `requirements` ask for, and there must be a path to one of the `anchors` that
 /// satisfies RFC 5280 section 6 and RFC 8550, over certificates of the `pool`, none of them revoked as far as `evidence`
 /// knows. Work is bounded whatever the input; see [`MAX_SIGNATURES`](crate::MAX_SIGNATURES),
-/// [`MAX_STEPS`](crate::MAX_STEPS) and [`MAX_PATH`](crate::MAX_PATH).
+/// [`MAX_SIGNED_OCTETS`](crate::MAX_SIGNED_OCTETS), [`MAX_STEPS`](crate::MAX_STEPS),
+/// [`MAX_COMPARISONS`](crate::MAX_COMPARISONS) and [`MAX_PATH`](crate::MAX_PATH).
 ///
 /// # Errors
 /// Why not, and what could be fetched to change it: [`Refusal::wants`]. Whoever called fetches that, adds it, and calls again,

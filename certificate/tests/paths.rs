@@ -167,6 +167,71 @@ fn meshed_authorities_take_bounded_work() {
     assert_eq!(code(&leaf, &anchors(&[&others]), &meshed, &without_revocation()), "good");
 }
 
+/// Every way through a mesh, and one that is whole and bad: what was not looked at could be good.
+#[test]
+fn exhaustion_is_told_from_a_refusal() {
+    let root = Holder::root("Root");
+    let mut params = authority_params("CA 0");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let others = Holder::root("Others");
+    let authorities: Vec<Holder> = (0..9).map(|number| others.authority(&format!("CA {number}"))).collect();
+    let mut meshed = Pool::new();
+    for one in &authorities {
+        for other in &authorities {
+            let key = KeyPair::from_pem(&other.key.serialize_pem()).unwrap();
+            meshed.add(&one.certify(key, other.params.clone()).certificate).unwrap();
+        }
+    }
+    let key = || KeyPair::from_pem(&authorities[0].key.serialize_pem()).unwrap();
+    let for_servers = root.certify(key(), params);
+    let for_mail = root.certify(key(), authorities[0].params.clone());
+    let leaf = authorities[0].person(ALICE, 7);
+    let go = |above: &Holder, requirements: &Requirements, evidence: &Evidence| {
+        let mut pool = meshed.clone();
+        pool.add(&above.certificate).unwrap();
+        validate(&leaf.certificate, &anchors(&[&root]), &pool, evidence, requirements, &Memory::default())
+    };
+    let refusal = go(&for_servers, &without_revocation(), &Evidence::new()).unwrap_err();
+    assert_eq!((refusal.code, refusal.is_exhausted()), ("too-much-work", true), "{refusal}");
+    assert!(go(&for_mail, &without_revocation(), &Evidence::new()).is_ok(), "found before");
+    let refusal = go(&for_mail, &wanted(ALICE), &Evidence::new()).unwrap_err();
+    assert_eq!(refusal.code, "too-much-work", "{refusal}");
+    let lists = evidence(&[root.crl(-1, &[]), authorities[0].crl(-1, &[7])]);
+    assert_eq!(go(&for_mail, &wanted(ALICE), &lists).unwrap_err().code, "revoked", "nothing makes it good");
+    let refusal = validate(
+        &leaf.certificate,
+        &anchors(&[&root]),
+        &pool(&[&for_servers]),
+        &Evidence::new(),
+        &without_revocation(),
+        &Memory::default(),
+    );
+    assert_eq!(refusal.unwrap_err().code, "wrong-purpose", "where all was looked at");
+}
+
+#[test]
+fn names_and_constraints_are_compared_within_bounds() {
+    let mut params = authority_params("Root");
+    let excluded = |number: u32| rcgen::GeneralSubtree::Rfc822Name(format!("no{number}.example"));
+    let root_with = |most: u32, mut params: rcgen::CertificateParams| {
+        params.name_constraints = Some(rcgen::NameConstraints {
+            permitted_subtrees: vec![],
+            excluded_subtrees: (0..most).map(excluded).collect(),
+        });
+        Holder::root_with(params)
+    };
+    let few = root_with(100, params.clone());
+    params.serial_number = Some(2.into());
+    let many = root_with(1_500, params);
+    for (root, expected) in [(few, "good"), (many, "too-much-work")] {
+        let mut params = person_params(ALICE, 7);
+        let name = |number: u32| SanType::Rfc822Name(format!("alice{number}@example.org").try_into().unwrap());
+        params.subject_alt_names.extend((0..900).map(name));
+        let leaf = root.issue(params);
+        assert_eq!(code(&leaf, &anchors(&[&root]), &Pool::new(), &without_revocation()), expected);
+    }
+}
+
 #[test]
 fn a_path_has_an_end() {
     let root = Holder::root("Root");

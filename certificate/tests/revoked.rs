@@ -4,8 +4,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use certdir_certificate::{
-    Certificate, Crl, Evidence, Memory, OcspResponse, Pool, Reason, Requirements, Standing, Want, revocation_of,
-    validate,
+    Certificate, Crl, Evidence, MAX_ISSUERS, Memory, OcspResponse, Pool, Reason, Requirements, Standing, Want,
+    revocation_of, revocation_within, validate,
 };
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 
@@ -86,6 +86,59 @@ fn a_list_with_a_name_is_for_certificates_that_point_to_it() {
     assert!(!good("two"), "a list for others says nothing");
 }
 
+/// Of many certificates of one name the signer's is found by its key identifier, and without one there is an end.
+#[test]
+fn the_issuer_is_searched_within_bounds() {
+    let root = Holder::root("Root");
+    let namesakes: Vec<Holder> = (0..MAX_ISSUERS).map(|_| Holder::root("Root")).collect();
+    let mut pool = pool(&namesakes.iter().collect::<Vec<_>>());
+    // A certificate of the same key that nobody signed, and that takes the right to sign lists from it.
+    let mut params = root.params.clone();
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let lesser = namesakes[0].certify(rcgen::KeyPair::from_pem(&root.key.serialize_pem()).unwrap(), params);
+    pool.add(&lesser.certificate).unwrap();
+    let with_id = root.person(ALICE, 7);
+    let mut params = person_params(ALICE, 7);
+    params.use_authority_key_identifier_extension = false;
+    let without_id = root.issue(params);
+    let lists = [root.crl(-1, &[7])];
+    let go = |leaf: &Holder, pool: &Pool, lists: &[Arc<Crl>]| {
+        revocation_within(&leaf.certificate, pool, &evidence(lists), NOW, &Memory::default())
+    };
+    let missing = go(&with_id, &pool, &lists).unwrap();
+    assert_eq!(missing, Standing::Unknown { wants: vec![] }, "who may not sign lists");
+    pool.add(&root.certificate).unwrap();
+    assert!(matches!(go(&with_id, &pool, &lists), Ok(Standing::Revoked { .. })));
+    assert!(matches!(go(&with_id, &pool, &[root.crl(-1, &[])]), Ok(Standing::Good { .. })));
+    let refusal = go(&without_id, &pool, &lists).unwrap_err();
+    assert!(refusal.is_exhausted(), "{refusal}");
+    assert!(matches!(go(&without_id, &crate::authority::pool(&[&root]), &lists), Ok(Standing::Revoked { .. })));
+    // Where nobody fits, the issuer is wanted.
+    let mut params = person_params(ALICE, 7);
+    params.custom_extensions.push(access(2, b"http://ca.example/"));
+    let pointing = root.issue(params);
+    let wants = vec![Want::Issuer { uri: "http://ca.example/".to_owned() }];
+    assert_eq!(go(&pointing, &Pool::new(), &lists), Ok(Standing::Unknown { wants: wants.clone() }));
+    assert_eq!(go(&pointing, &crate::authority::pool(&[&namesakes[0]]), &lists), Ok(Standing::Unknown { wants }));
+    assert_eq!(go(&root, &crate::authority::pool(&[&root]), &lists), Ok(Standing::Unknown { wants: vec![] }), "itself");
+}
+
+/// The authority writes its name as a PrintableString in its own certificate, and as a UTF8String elsewhere.
+#[test]
+fn an_issuer_is_the_same_in_another_kind_of_string() {
+    let mut params = crate::authority::authority_params("Root");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let printable = rcgen::DnValue::PrintableString("ROOT".try_into().unwrap());
+    params.distinguished_name.push(rcgen::DnType::CommonName, printable);
+    let mut root = Holder::root_with(params);
+    root.params.distinguished_name = crate::authority::authority_params("Root").distinguished_name;
+    let leaf = root.person(ALICE, 7);
+    assert_ne!(leaf.certificate.issuer_der(), root.certificate.subject_der());
+    let lists = evidence(&[root.crl(-1, &[7])]);
+    let standing = revocation_within(&leaf.certificate, &pool(&[&root]), &lists, NOW, &Memory::default());
+    assert!(matches!(standing, Ok(Standing::Revoked { .. })), "{standing:?}");
+}
+
 /// The time of day, by which `openssl ocsp` dates its responses.
 fn today() -> i64 {
     let output = Command::new("date").arg("+%s").output().unwrap();
@@ -93,9 +146,14 @@ fn today() -> i64 {
 }
 
 fn access_to_responder() -> CustomExtension {
-    let uri = b"http://ocsp.example/";
+    access(1, b"http://ocsp.example/")
+}
+
+/// Authority information access: OCSP (1) or caIssuers (2).
+fn access(method: u8, uri: &[u8]) -> CustomExtension {
     let length = u8::try_from(uri.len()).unwrap();
-    let mut contents = vec![0x30, length + 14, 0x30, length + 12, 6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 0x86, length];
+    let mut contents =
+        vec![0x30, length + 14, 0x30, length + 12, 6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, method, 0x86, length];
     contents.extend_from_slice(uri);
     CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], contents)
 }
