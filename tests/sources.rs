@@ -115,10 +115,14 @@ fn managed_beats_harvested() {
     keep(&harvested, "alice.pem");
     keep(&bob, "bob.pem");
     let source = format!("harvested:folder:{}", folder.display());
-    let ask = |who| gateway.resolve(&["--source", &source, "--source", "smimea", who]);
+    let ask = |who| gateway.trusting(&["--source", &source, "--source", "smimea", who]);
     gateway.uses(ask("alice@example.org"), &alice, "recipient");
     gateway.uses(ask("bob@example.org"), &bob, "recipient");
     ask("carol@example.org").exits(2);
+    // Anybody can mail a certificate: without an authority it is nobody's, unless the operator vouches for the folder.
+    gateway.resolve(&["--source", &source, "bob@example.org"]).exits(2);
+    let vouched = format!("harvested:vouched:folder:{}", folder.display());
+    gateway.uses(gateway.resolve(&["--source", &vouched, "bob@example.org"]), &bob, "recipient");
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl Builder {
         let mut number = 0;
         for tier in tiers {
             let mut together = Vec::new();
-            for Spec { kind, trust, harvested: last } in tier {
+            for Spec { kind, trust, harvested: last, .. } in tier {
                 number += 1;
                 watching.types.smimea |= matches!(kind, Kind::Smimea);
                 watching.types.cert |= matches!(kind, Kind::Cert);

@@ -18,7 +18,7 @@ use hyper::header::{
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use url::{Position, Url};
 
 use crate::outcome::Failure;
@@ -40,7 +40,10 @@ const MAX_IDLE: (usize, usize) = (8, 64);
 /// How long a connection is kept without use.
 const IDLE_LIFE: Duration = Duration::from_secs(20);
 
-/// How long each step may take.
+/// The longest that any step may take, whatever the settings say.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// How long each step may take, a day at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// Connecting, and the TLS handshake, each.
@@ -54,6 +57,14 @@ pub(crate) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Patience { connect: Duration::from_secs(5), idle: Duration::from_secs(10), total: Duration::from_secs(15) }
+    }
+}
+
+impl Patience {
+    /// Within a day: a clock cannot count as far as the settings may say.
+    fn capped(self) -> Patience {
+        let Patience { connect, idle, total } = self;
+        Patience { connect: connect.min(LONGEST), idle: idle.min(LONGEST), total: total.min(LONGEST) }
     }
 }
 
@@ -142,7 +153,7 @@ struct Line {
 impl Http {
     /// A client that connects within `reach` only.
     pub(crate) fn new(tls: Tls, reach: Reach, ports: Ports, patience: Patience) -> Http {
-        Http { tls, reach, ports, patience, pool: Arc::default() }
+        Http { tls, reach, ports, patience: patience.capped(), pool: Arc::default() }
     }
 
     /// One request and the whole of its response, of at most `limit` octets.
@@ -150,26 +161,9 @@ impl Http {
     /// # Errors
     /// No response, or none that can be read within the bounds. Every status is a response.
     pub(crate) async fn request(&self, call: Call, limit: usize) -> Result<Response, Failure> {
-        let late = |url: &Url| Failure::new("timeout", format!("{} did not answer in time", shown(url)));
-        let end = Instant::now() + self.patience.total;
-        let url = call.url.clone();
-        let whole = async {
-            let mut reading = self.open(call).await?;
-            let announced = reading.body.size_hint().lower();
-            let too_large = || Failure::new("too-large", format!("{}: more than {limit} octets", shown(&url)));
-            if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
-                return Err(too_large());
-            }
-            let mut body = Vec::new();
-            while let Some(piece) = reading.next().await? {
-                if body.len().saturating_add(piece.len()) > limit {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&piece);
-            }
-            Ok(Response { head: reading.head.clone(), body: body.into() })
-        };
-        timeout_at(end, whole).await.map_err(|_| late(&url))?
+        let late = format!("{} did not answer in time", shown(&call.url));
+        let whole = async { self.open(call).await?.whole(limit).await };
+        timeout(self.patience.total, whole).await.map_err(|_| Failure::new("timeout", late))?
     }
 
     /// One request and the head of its response; the body is then read piece by piece.
@@ -288,6 +282,40 @@ where
 }
 
 impl Reading {
+    /// How large the body is, as far as the head says, or else `limit`.
+    ///
+    /// # Errors
+    /// It is larger than `limit`.
+    pub(crate) fn most(&self, limit: usize) -> Result<usize, Failure> {
+        let size = self.body.size_hint();
+        if size.lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+            return Err(self.too_large(limit));
+        }
+        Ok(size.exact().and_then(|exact| usize::try_from(exact).ok()).unwrap_or(limit))
+    }
+
+    /// The whole body, of at most `limit` octets. Takes twice [`Reading::most`] of memory, about, while it comes.
+    ///
+    /// # Errors
+    /// It is larger, or does not come.
+    pub(crate) async fn whole(mut self, limit: usize) -> Result<Response, Failure> {
+        let most = self.most(limit)?;
+        // Where the size is not announced, it grows with what comes.
+        let announced = self.body.size_hint().exact().map_or(0, |_| most);
+        let mut body = Vec::with_capacity(announced);
+        while let Some(piece) = self.next().await? {
+            if body.len().saturating_add(piece.len()) > limit {
+                return Err(self.too_large(limit));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Response { head: self.head, body: body.into() })
+    }
+
+    fn too_large(&self, limit: usize) -> Failure {
+        Failure::new("too-large", format!("{}: more than {limit} octets", shown(&self.head.url)))
+    }
+
     /// The next piece of the body; `None` at its end.
     ///
     /// # Errors
@@ -583,6 +611,13 @@ pub(crate) mod tests {
             assert_eq!(failure.code, "bad-url", "{url}");
             assert!(!failure.message.contains("secret"), "{failure}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_patience_is_too_long_for_a_clock() {
+        let server = Server::start(|_, _| ok("text/plain", b"here")).await;
+        let http = client(Patience { connect: Duration::MAX, idle: Duration::MAX, total: Duration::MAX });
+        assert_eq!(&get(&http, &server.url("/"), 100).await.unwrap().body[..], b"here");
     }
 
     #[tokio::test]

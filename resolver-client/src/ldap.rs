@@ -321,7 +321,8 @@ impl Directory {
         let shown = inquiry.name.clone();
         // A server that swallows packets leaves time for the next.
         let count = u32::try_from(self.servers.len()).unwrap_or(1).max(1);
-        let share = if count == 1 { self.settings.timeout } else { self.settings.timeout * 2 / (count + 1) };
+        let share =
+            if count == 1 { self.settings.timeout } else { self.settings.timeout.saturating_mul(2) / (count + 1) };
         let (failed, good): (Vec<&Asked>, Vec<&Asked>) = self.servers.iter().partition(|asked| asked.shunned());
         let mut last = Failure::new("network", "no server");
         for asked in good.into_iter().chain(failed) {
@@ -484,7 +485,7 @@ impl AnnouncedDirectories {
         }
         let mut last = Failure::new("network", "no server");
         let (mut forbidden, count) = (0, targets.len());
-        let share = self.settings.timeout * 2 / (u32::try_from(count).unwrap_or(1) + 1);
+        let share = self.settings.timeout.saturating_mul(2) / (u32::try_from(count).unwrap_or(1) + 1);
         for target in targets {
             let encryption = if target.port == 636 { Encryption::Tls } else { Encryption::None };
             let server = self.server(Endpoint { host: target.host, port: target.port, encryption });

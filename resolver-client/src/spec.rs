@@ -21,6 +21,8 @@ use crate::tls::Tls;
 pub struct Spec {
     pub(crate) kind: Kind,
     pub(crate) trust: Trust,
+    /// Whether somebody said how far it is trusted.
+    said: bool,
     pub(crate) harvested: bool,
 }
 
@@ -37,7 +39,7 @@ pub(crate) enum Kind {
 
 impl Spec {
     fn new(kind: Kind) -> Spec {
-        Spec { kind, trust: Trust::Vouched, harvested: false }
+        Spec { kind, trust: Trust::Vouched, said: false, harvested: false }
     }
 
     /// SMIMEA records in DNS (RFC 8162).
@@ -81,14 +83,16 @@ impl Spec {
         Spec::new(Kind::Own(source))
     }
 
-    /// How far it is trusted; [`Trust::Vouched`] unless said otherwise.
+    /// How far it is trusted; [`Trust::Vouched`] unless said otherwise, [`Trust::Chain`] of what was harvested.
     pub fn trust(self, trust: Trust) -> Spec {
-        Spec { trust, ..self }
+        Spec { trust, said: true, ..self }
     }
 
-    /// What it holds was harvested from mail, say: it is asked last, and every other source beats it.
+    /// What it holds was harvested from mail, say: it is asked last, every other source beats it, and it needs a chain
+    /// unless [`Spec::trust`] says otherwise, before or after: anybody can mail a certificate that names somebody else.
     pub fn harvested(self) -> Spec {
-        Spec { harvested: true, ..self }
+        let trust = if self.said { self.trust } else { Trust::Chain };
+        Spec { harvested: true, trust, ..self }
     }
 
     /// Whom the servers of an LDAP directory or an HTTP server must prove to be.
@@ -121,13 +125,14 @@ impl Spec {
     /// * `announced-ldap`, `announced-store`: servers that mail domains announce by SRV records;
     /// * `folder:/path`.
     ///
-    /// The words `chain:` and `or-chain:` ([`Trust`]) and `harvested:` may stand before it.
+    /// The words `vouched:`, `or-chain:` and `chain:` ([`Trust`]) and `harvested:` may stand before it, in any order.
     ///
     /// # Errors
     /// When it is none of these.
     pub fn parse(text: &str) -> Result<Spec, Error> {
         let unknown = || Error::BadSource(format!("{:?} is none; the forms are in docs/resolver.md", shortened(text)));
         match text.split_once(':') {
+            Some(("vouched", rest)) => Ok(Spec::parse(rest)?.trust(Trust::Vouched)),
             Some(("chain", rest)) => Ok(Spec::parse(rest)?.trust(Trust::Chain)),
             Some(("or-chain", rest)) => Ok(Spec::parse(rest)?.trust(Trust::VouchedOrChain)),
             Some(("harvested", rest)) => Ok(Spec::parse(rest)?.harvested()),
@@ -220,6 +225,12 @@ mod tests {
             ("cert", "cert Vouched false"),
             ("or-chain:smimea", "smimea VouchedOrChain false"),
             ("harvested:chain:folder:/var/mail", "folder:/var/mail Chain true"),
+            // Whoever mails a certificate vouches for nothing.
+            ("harvested:folder:/var/mail", "folder:/var/mail Chain true"),
+            ("harvested:vouched:folder:/var/mail", "folder:/var/mail Vouched true"),
+            ("vouched:harvested:folder:/var/mail", "folder:/var/mail Vouched true"),
+            ("or-chain:harvested:cert", "cert VouchedOrChain true"),
+            ("vouched:folder:/var/keys", "folder:/var/keys Vouched false"),
             ("ldaps://directory.example.org/dc=example,dc=org", "ldap Vouched false"),
             ("ldap+starttls://directory.example.org:1389/dc=example,dc=org", "ldap Vouched false"),
             ("announced-ldap", "announced-ldap Vouched false"),

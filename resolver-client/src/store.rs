@@ -184,7 +184,7 @@ impl Store {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match response.head.fields.get(ETAG) {
             Some(tag) if response.head.status == 200 => {
-                let octets: usize = kept.values().map(|kept| kept.answer.body.len()).sum();
+                let octets: usize = kept.values().map(|kept| weight(&kept.answer)).sum();
                 if kept.len() >= KEPT.0 || octets >= KEPT.1 {
                     kept.clear();
                 }
@@ -195,6 +195,13 @@ impl Store {
             }
         }
     }
+}
+
+/// What an answer takes in memory, about: the URL, the fields and the body.
+fn weight(answer: &Response) -> usize {
+    let Response { head, body } = answer;
+    let fields: usize = head.fields.iter().map(|(name, value)| 64 + name.as_str().len() + value.len()).sum();
+    512 + 2 * head.url.as_str().len() + fields + body.len()
 }
 
 impl Source for Store {
@@ -409,7 +416,7 @@ impl AnnouncedStores {
             return not_served(format!("{name} announces no store"));
         }
         let (mut forbidden, count) = (0, targets.len());
-        let share = self.settings.timeout * 2 / (u32::try_from(count).unwrap_or(1) + 1);
+        let share = self.settings.timeout.saturating_mul(2) / (u32::try_from(count).unwrap_or(1) + 1);
         let mut last = Failure::new("network", "no server");
         for target in targets {
             let scheme = if target.port == 443 { "https" } else { "http" };
