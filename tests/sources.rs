@@ -33,7 +33,7 @@ impl Gateway<'_> {
 
 fn world() -> World {
     let world = World::new();
-    let add = ["domain", "add", "example.org", "--hosting", "mail", "--name-server", "ns1.example.org"];
+    let add = ["domain", "add", "example.org", "--hosting", "mail", "--name-server", "ns.example.net"];
     world.certdir(&add).ok();
     world
 }
