@@ -11,6 +11,7 @@ use crate::distinguished_name::DistinguishedName;
 use crate::error::Error;
 use crate::key::{self, KeyInfo};
 use crate::names::{MailName, Names};
+use crate::pointers::AUTHORITY_INFORMATION_ACCESS;
 use crate::purpose::{self, KeyUsage, Purposes};
 use crate::time::{self, UnixTime};
 use crate::{oid, pem};
@@ -414,6 +415,12 @@ struct Extensions<'a> {
     basic_constraints: Option<Element<'a>>,
     authority_key_id: Option<Element<'a>>,
     extended_key_usage: Option<Element<'a>>,
+    // Not read here; see `Parts::extension`.
+    name_constraints: Option<Element<'a>>,
+    crl_distribution_points: Option<Element<'a>>,
+    policies: Option<Element<'a>>,
+    policy_constraints: Option<Element<'a>>,
+    authority_information_access: Option<Element<'a>>,
 }
 
 impl<'a> Extensions<'a> {
@@ -429,7 +436,8 @@ impl<'a> Extensions<'a> {
         while !extensions.is_empty() {
             let mut extension = extensions.expect(tag::SEQUENCE)?.open();
             let oid = extension.expect(tag::OID)?.value;
-            extension.optional(tag::BOOLEAN)?;
+            // Whoever looks for the rest later stops at a flag that is no DER, and would see none of it.
+            extension.optional(tag::BOOLEAN)?.map_or(Ok(false), |flag| der::boolean(flag.value))?;
             let contents = extension.expect(tag::OCTET_STRING)?;
             extension.finish()?;
             let place = match oid {
@@ -439,6 +447,11 @@ impl<'a> Extensions<'a> {
                 [0x55, 0x1d, 19] => &mut found.basic_constraints,
                 [0x55, 0x1d, 35] => &mut found.authority_key_id,
                 [0x55, 0x1d, 37] => &mut found.extended_key_usage,
+                [0x55, 0x1d, 30] => &mut found.name_constraints,
+                [0x55, 0x1d, 31] => &mut found.crl_distribution_points,
+                [0x55, 0x1d, 32] => &mut found.policies,
+                [0x55, 0x1d, 36] => &mut found.policy_constraints,
+                AUTHORITY_INFORMATION_ACCESS => &mut found.authority_information_access,
                 _ => continue,
             };
             // RFC 5280 section 4.2: no extension twice. Otherwise two readers could see two different ones.

@@ -12,8 +12,9 @@ const DOMAIN_AUTHORITY: &str = "domain-confidentiality-authority";
 /// How two local parts are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LocalPart {
-    /// Letters are equal whatever their case, as RFC 8550 section 3 asks for (SHOULD): CAs write addresses as they please,
-    /// and mail systems that tell `Alice@` from `alice@` hardly exist.
+    /// Letters of ASCII are equal whatever their case, as RFC 8550 section 3 asks for (SHOULD): CAs write addresses as they
+    /// please, and mail systems that tell `Alice@` from `alice@` hardly exist. All others are compared octet for octet (RFC
+    /// 9598 section 5): Unicode's mappings make a Kelvin sign a `k`, and whose mailbox that is nobody knows.
     #[default]
     AnyCase,
     /// Octet for octet, for a mail system that tells them apart.
@@ -34,16 +35,16 @@ impl Certificate {
         self.addresses().iter().filter_map(|name| split(&name.text)).any(|(there, its_domain)| {
             let same = match local_part {
                 LocalPart::Exact => there == local,
-                LocalPart::AnyCase => there == local || there.to_lowercase() == local.to_lowercase(),
+                LocalPart::AnyCase => there.eq_ignore_ascii_case(local),
             };
             same && domain_in_ascii(its_domain).is_some_and(|its_domain| its_domain == domain)
         })
     }
 
-    /// Whether it is for a mail domain as a whole: a dNSName that is the domain, or the address or common name of the
-    /// domain's confidentiality authority (RFC 3183). A wildcard is not.
+    /// Whether it is for a mail domain as a whole: a dNSName that is the domain, or the address of the domain's
+    /// confidentiality authority (RFC 3183 section 3.1). A wildcard is not.
     ///
-    /// A common name that only looks like a domain does not count: it is no name that an authority is held to.
+    /// A common name does not count, neither the domain nor that of RFC 3183: it is no name that an authority is held to.
     pub fn names_domain(&self, domain: &str) -> bool {
         let Some(domain) = domain_in_ascii(domain).filter(|domain| !domain.contains('*')) else {
             return false;

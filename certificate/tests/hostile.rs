@@ -121,6 +121,10 @@ fn an_extension_that_is_there_twice_is_refused() {
     let (start, end) = (list + 6, list + 3 + usize::from(der[list + 2]));
     let oid = der.windows(5).position(|octets| octets == [6, 3, 0x55, 0x1d, 0x11]).unwrap();
     let alternative = &der[oid - 2..oid + usize::from(der[oid - 1])];
+    // name constraints, CRL distribution points, policies, policy constraints, authority information access.
+    let others = [&[0x55, 0x1d, 30][..], &[0x55, 0x1d, 31], &[0x55, 0x1d, 32], &[0x55, 0x1d, 36]]
+        .into_iter()
+        .chain([&[0x2b, 6, 1, 5, 5, 7, 1, 1][..]]);
     let with = |extensions: &[u8]| {
         // Two headers of four octets stand before the version.
         let body = [&der[8..list], &tlv(0xa3, &tlv(0x30, extensions))].concat();
@@ -129,6 +133,29 @@ fn an_extension_that_is_there_twice_is_refused() {
     assert_eq!(with(&der[start..end]), Certificate::from_der(&der));
     let twice = with(&[&der[start..end], alternative].concat());
     assert!(matches!(twice, Err(Error::Malformed { part: "list of extensions", .. })), "{twice:?}");
+    for oid in others {
+        let one = tlv(0x30, &[tlv(6, oid), tlv(4, &[0x30, 0])].concat());
+        assert!(with(&[&der[start..end], &one].concat()).is_ok(), "{oid:?}");
+        let twice = with(&[&der[start..end], &one, &one].concat());
+        assert!(matches!(twice, Err(Error::Malformed { part: "list of extensions", .. })), "{twice:?}");
+    }
+}
+
+/// A reader that stops at the flag, and one that goes on, would see two different certificates.
+#[test]
+fn a_flag_that_is_no_der_hides_nothing() {
+    let der = file("p256.der");
+    let flag = der.windows(3).position(|octets| octets == [1, 1, 0xff]).unwrap();
+    for octet in 0..=0xff {
+        let mut changed = der.clone();
+        changed[flag + 2] = octet;
+        let read = Certificate::from_der(&changed);
+        if [0, 0xff].contains(&octet) {
+            assert!(read.unwrap().can_encrypt());
+        } else {
+            assert!(matches!(read, Err(Error::Malformed { part: "list of extensions", .. })), "{octet:02x}");
+        }
+    }
 }
 
 proptest! {
