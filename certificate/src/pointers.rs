@@ -88,6 +88,14 @@ impl PointName {
         }
     }
 
+    /// How many names it has.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            PointName::Full(names) => names.len(),
+            PointName::Relative(_) => 1,
+        }
+    }
+
     /// As full names, below one of these issuers where it is relative.
     pub(crate) fn full(&self, issuers: &[&[u8]]) -> Vec<GeneralName> {
         match self {
@@ -147,6 +155,11 @@ impl Point {
     /// What RFC 5280 section 6.3.3 assumes beside those that are named: the issuer's own list, for all reasons.
     pub(crate) fn implied() -> Point {
         Point { name: None, reasons: Reasons::ALL, issuers: None }
+    }
+
+    /// How many names it has, of itself and of those who sign its lists.
+    pub(crate) fn names(&self) -> usize {
+        self.name.as_ref().map_or(0, PointName::len) + self.issuers.as_ref().map_or(1, Vec::len)
     }
 
     /// The canonical names of those who sign its lists: those that it names, else the certificate's issuer.

@@ -13,7 +13,7 @@ use crate::der::{self, tag};
 use crate::evidence::Evidence;
 use crate::ocsp::{self, OcspResponse, Responder, Status};
 use crate::parts::{Extensions, Parts};
-use crate::pointers::{GeneralName, Point, Reasons, distribution_points, information_access};
+use crate::pointers::{GeneralName, Point, PointName, Reasons, distribution_points, information_access};
 use crate::purpose;
 use crate::refusal::{Refusal, Want, add_wants};
 use crate::requirements::Requirements;
@@ -215,6 +215,7 @@ fn by_crl(
         let current = of_point.filter(|crl| {
             crl.next_update().is_some_and(|next| next >= now)
                 && crl.this_update() <= now.saturating_add(SKEW)
+                && search.may_compare(point.names() * crl.scope.name.as_ref().map_or(0, PointName::len))
                 && covers(crl, point, &issuers, issuer.name, subject.certificate.is_ca())
         });
         lists.extend(current.map(|crl| (point, &**crl)));

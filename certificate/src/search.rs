@@ -33,7 +33,7 @@ pub const MAX_STEPS: usize = 2_000;
 pub const MAX_PATHS: usize = 50;
 /// Most octets whose signatures are verified for one validation: two of the largest revocation lists.
 pub const MAX_SIGNED_OCTETS: usize = 2 * crate::crl::MAX_CRL;
-/// Most comparisons of names with name constraints for one validation.
+/// Most comparisons of names with name constraints, and of names of distribution points, for one validation.
 pub const MAX_COMPARISONS: usize = 1_000_000;
 /// So many certificates of one name cost as much to sort as one step.
 const SORTED_PER_STEP: usize = 16;
@@ -210,6 +210,11 @@ impl<'a> Search<'a> {
         true
     }
 
+    /// Whether so many comparisons of names are within the bound.
+    pub(crate) fn may_compare(&self, names: usize) -> bool {
+        self.afford(&self.comparisons, names, MAX_COMPARISONS)
+    }
+
     fn path_of(&self, leaf: Arc<Member>, aim: &Aim<'_>) -> Result<Found, Refusal> {
         let subject = leaf.certificate.subject().to_owned();
         let mut misses = Misses { best: None, wants: Vec::new() };
@@ -345,7 +350,7 @@ impl<'a> Search<'a> {
             in_time(&member.certificate, aim.rules.now).map_err(against)?;
         }
         let comparisons = mail_constraints::comparisons(&certificates, of_anchor);
-        if !self.afford(&self.comparisons, comparisons, MAX_COMPARISONS) {
+        if !self.may_compare(comparisons) {
             return Err((rank::STEP, out_of_work(leaf)));
         }
         rules::check(chain, anchor, &aim.rules).map_err(against)?;

@@ -86,6 +86,27 @@ fn a_list_with_a_name_is_for_certificates_that_point_to_it() {
     assert!(!good("two"), "a list for others says nothing");
 }
 
+#[test]
+fn names_of_distribution_points_are_compared_within_bounds() {
+    let root = Holder::root("Root");
+    let point =
+        |letter: char| rcgen::CrlDistributionPoint { uris: (10..74).map(|n| format!("{letter}:{n}")).collect() };
+    let list = |made: i64, serials: &[u64]| {
+        let mut params = list_params(made, serials);
+        params.issuing_distribution_point =
+            Some(rcgen::CrlIssuingDistributionPoint { distribution_point: point('b'), scope: None });
+        Arc::new(Crl::read(params.signed_by(&root.issuer()).unwrap().der()).unwrap())
+    };
+    for (points, code) in [(3, None), (64, Some("too-much-work"))] {
+        let mut params = person_params(ALICE, 7);
+        params.crl_distribution_points = vec![point('a'); points];
+        let leaf = root.issue(params).certificate;
+        let lists: Vec<_> = (0..5).map(|made| list(made - 6, &[])).collect();
+        let standing = revocation_within(&leaf, &pool(&[&root]), &evidence(&lists), NOW, &Memory::default());
+        assert_eq!(standing.err().map(|refusal| refusal.code), code);
+    }
+}
+
 /// Of many certificates of one name the signer's is found by its key identifier, and without one there is an end.
 #[test]
 fn the_issuer_is_searched_within_bounds() {
