@@ -232,7 +232,7 @@ mod tests {
         let hash = "AAAAAAAAAAAAAAAAAAAAAAAAAAA";
         assert_eq!(Search::read(&format!("certHash={hash}")), Ok(Search::Hash(Hashed::Certificate, [0; 20])));
         let plus = Search::Hash(Hashed::SubjectKeyId, [0xfb; 20]);
-        assert_eq!(Search::read("sKIDHash=%2b%2Fv7+/v7%2Bvv7+/v7+/v7+/v7+/s").is_ok(), true);
+        assert!(Search::read("sKIDHash=%2b%2Fv7+/v7%2Bvv7+/v7+/v7+/v7+/s").is_ok());
         assert_ne!(Search::read(&format!("sKIDHash={hash}")), Ok(plus));
         assert_eq!(Search::read("email=a+b@example.org"), Ok(Search::Uri("a+b@example.org".into())));
         assert_eq!(Search::read("x=1&uri=a%2Bb@example.org&y"), Ok(Search::Uri("a+b@example.org".into())));

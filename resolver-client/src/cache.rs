@@ -58,8 +58,10 @@ struct Part<K, V> {
     bounds: Bounds,
     entries: Mutex<Entries<K, V>>,
     /// The flights and how many take part in each; counted here, under the lock, not by the `Arc`.
-    in_flight: Mutex<HashMap<K, (usize, Arc<Flight<V>>), RandomState>>,
+    in_flight: Mutex<Flights<K, V>>,
 }
+
+type Flights<K, V> = HashMap<K, (usize, Arc<Flight<V>>), RandomState>;
 
 /// One request in flight. Whoever holds the lock asks; the result is left for those who wait.
 type Flight<V> = tokio::sync::Mutex<Option<V>>;

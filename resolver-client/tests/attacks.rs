@@ -254,11 +254,14 @@ async fn messages_that_are_not_the_answer() {
     tell(&realm, lies).await;
 }
 
+/// What is sent on a stream in place of a whole message: pauses, and octets after each.
+type Write = fn(Vec<u8>) -> Vec<(Duration, Vec<u8>)>;
+
 #[tokio::test]
 async fn streams_that_end_early_or_never() {
     let realm = Realm::new(Proofs::Nsec);
     // UDP says "truncated", so that everything is asked over TCP.
-    let over_tcp = |what, expected, write: fn(Vec<u8>) -> Vec<(Duration, Vec<u8>)>| {
+    let over_tcp = |what, expected, write: Write| {
         lie(what, expected, move |ask, reply| match ask.via {
             Via::Udp => Reply { tc: true, ..Reply::new(reply.rcode) }.into(),
             Via::Tcp => Act::Stream(write(reply.octets(ask))),

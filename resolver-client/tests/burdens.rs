@@ -136,14 +136,14 @@ async fn many_signed_sets_in_one_answer() {
     let ballast: Vec<Rr> = (0..300)
         .flat_map(|n| {
             let record = Rr::new(&under(&format!("n{n}"), &apex), TXT, vec![1, b'x']);
-            let signature = key.sign(&apex, &[record.clone()], Terms::valid());
+            let signature = key.sign(&apex, std::slice::from_ref(&record), Terms::valid());
             [record, signature]
         })
         .collect();
     let denials: Vec<Rr> = (0..200_u8)
         .flat_map(|n| {
             let record = nsec3(&apex, &[n; 20], &[n + 1; 20], &BTreeSet::new(), false, 0, &[]);
-            let signature = key.sign(&apex, &[record.clone()], Terms::valid());
+            let signature = key.sign(&apex, std::slice::from_ref(&record), Terms::valid());
             [record, signature]
         })
         .collect();
@@ -181,7 +181,7 @@ async fn many_signed_sets_in_one_answer() {
         .flat_map(|n| {
             let zone = name(&format!("z{n}.signed.example."));
             let record = Rr::new(&under("x", &zone), TXT, vec![0]);
-            let signature = key.sign(&zone, &[record.clone()], Terms::valid());
+            let signature = key.sign(&zone, std::slice::from_ref(&record), Terms::valid());
             [record, signature]
         })
         .collect();

@@ -277,7 +277,7 @@ fn cases() -> Vec<(String, Case)> {
             make(format!("unsigned, {parent}{star}"), parent, proofs.clone(), Vec::new(), wildcard, |_| {});
             for keys in [&[&rsa][..], &[&p384], &[&ed], &[&p256, &ed]] {
                 let algorithms: Vec<u8> = keys.iter().map(|k| k.algorithm).collect();
-                let keys = keys.iter().map(|k| Key::clone(k)).collect();
+                let keys = keys.iter().copied().cloned().collect();
                 make(format!("right, {parent}{star}, {algorithms:?}"), parent, proofs.clone(), keys, wildcard, |_| {});
             }
             for (way, change) in WAYS {

@@ -20,12 +20,15 @@ use crate::watch::settings::PushServer;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What it says of an address.
+type Said = Result<bool, &'static str>;
+
 /// A resolver that says what it is told to.
 #[derive(Default)]
 struct Oracle {
     now: AtomicI64,
     /// Whether the absence of a certificate is proven, or a failure. Whoever is not here: proven.
-    says: Mutex<HashMap<Address, Result<bool, &'static str>>>,
+    says: Mutex<HashMap<Address, Said>>,
     records: Mutex<HashMap<(Name, RecordType), Vec<Vec<u8>>>>,
     held: Mutex<Vec<Address>>,
     refreshes: AtomicUsize,
