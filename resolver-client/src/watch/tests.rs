@@ -20,6 +20,9 @@ use crate::watch::settings::PushServer;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The RDATA of a name's records.
+type Data = Vec<Vec<u8>>;
+
 /// What it says of an address.
 type Said = Result<bool, &'static str>;
 
@@ -29,7 +32,7 @@ struct Oracle {
     now: AtomicI64,
     /// Whether the absence of a certificate is proven, or a failure. Whoever is not here: proven.
     says: Mutex<HashMap<Address, Said>>,
-    records: Mutex<HashMap<(Name, RecordType), Vec<Vec<u8>>>>,
+    records: Mutex<HashMap<(Name, RecordType), Data>>,
     held: Mutex<Vec<Address>>,
     refreshes: AtomicUsize,
     at_once: AtomicUsize,
