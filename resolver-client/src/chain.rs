@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use certdir_certificate::{
     Anchors, Certificate, Crl, Evidence, Memory, OcspResponse, Pool, Refusal, Requirements, RevocationStatus,
-    Standing as Status, UnixTime, Want, issuer_wants, revocation_of, validate,
+    Standing as Status, UnixTime, Want, revocation_within, validate,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{Bounds, Cache, Value};
-use crate::fetch::{Budget, Fetch, Fetched, What};
+use crate::fetch::{Budget, Fetch, Fetched, What, is_own_bound};
 use crate::judge::REVOKED;
 use crate::outcome::Failure;
 use crate::trace::Exchange;
@@ -23,9 +23,6 @@ const ROUNDS: usize = 8;
 
 /// Validations of one certificate, those included that came after another candidate's fetches.
 const MAX_VALIDATIONS: usize = 64;
-
-/// Issuers of one certificate that are tried: certificates with its issuer's name.
-const MAX_ISSUERS: usize = 8;
 
 /// Verified signatures that are remembered.
 const SIGNATURES: usize = 65_536;
@@ -73,6 +70,7 @@ impl Value for List {
 pub(crate) struct Case {
     pub(crate) now: UnixTime,
     pub(crate) deadline: Instant,
+    began: Instant,
     budget: Budget,
     noted: Mutex<Noted>,
     /// Who fetches: the candidates of a look-up take turns, so that each sees what the others' fetches brought.
@@ -111,12 +109,21 @@ enum Fetching {
 struct Provisional {
     want: Want,
     uri: String,
+    fetched: Fetched,
     until: UnixTime,
 }
 
 impl Case {
     pub(crate) fn new(now: UnixTime, deadline: Instant) -> Self {
-        Case { now, deadline, budget: Budget::default(), noted: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        let began = Instant::now();
+        Case {
+            now,
+            deadline,
+            began,
+            budget: Budget::default(),
+            noted: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Offers certificates for the building of chains.
@@ -132,6 +139,12 @@ impl Case {
     /// Every fetch so far.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
         self.with(|noted| noted.exchanges.clone())
+    }
+
+    /// The time, as it has gone on since the look-up began: what is remembered from now on is remembered from now on.
+    fn now_by_the_clock(&self) -> UnixTime {
+        let elapsed = i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        self.now.saturating_add(elapsed)
     }
 
     fn failure(&self) -> Option<Failure> {
@@ -230,7 +243,7 @@ impl Chains {
                     Ok(until)
                 }
                 Err(refusal) if refusal.is_final() => {
-                    if refusal.code == REVOKED {
+                    if matches!(refusal.code, REVOKED | "issuer-revoked") {
                         self.keep(provisional);
                     }
                     Err(Unchained::of(refusal))
@@ -255,45 +268,26 @@ impl Chains {
             return Known::Not(UnixTime::MAX);
         }
         let mut provisional = Vec::new();
-        let mut asked_for_issuer = false;
         let mut rounds = 0;
         for _ in 0..MAX_VALIDATIONS {
             let at_hand = self.at_hand(case);
-            let AtHand { pool, evidence, .. } = &at_hand;
-            let mut wants = Vec::new();
-            let mut signed = false;
-            let mut keys: Vec<&[u8]> = Vec::new();
-            let named = pool.certificates().filter(|c| c.subject_der() == leaf.issuer_der());
-            for issuer in named {
-                if keys.len() >= MAX_ISSUERS || keys.contains(&issuer.spki_der()) {
-                    continue;
+            let known = revocation_within(leaf, &at_hand.pool, &at_hand.evidence, case.now, &self.memory);
+            let wants = match known {
+                Ok(Status::Revoked { since, reason }) => {
+                    self.keep(provisional);
+                    let since = certdir_certificate::Calendar::of(since);
+                    return Known::Revoked(format!("revoked since {since} ({reason:?})"));
                 }
-                keys.push(issuer.spki_der());
-                match revocation_of(leaf, issuer, evidence, case.now, &self.memory) {
-                    Status::Revoked { since, reason } => {
-                        self.keep(provisional);
-                        let since = certdir_certificate::Calendar::of(since);
-                        return Known::Revoked(format!("revoked since {since} ({reason:?})"));
-                    }
-                    Status::Good { until } => {
-                        self.keep(provisional);
-                        let longest = case.now.saturating_add(MAX_STATUS_LIFE);
-                        return Known::Not(until.saturating_add(1).min(longest));
-                    }
-                    Status::Unknown { wants: more } => {
-                        signed |= !more.is_empty();
-                        wants.extend(more);
-                    }
+                Ok(Status::Good { until }) => {
+                    self.keep(provisional);
+                    let longest = case.now.saturating_add(MAX_STATUS_LIFE);
+                    return Known::Not(until.saturating_add(1).min(longest));
                 }
-            }
-            if !signed && !asked_for_issuer {
-                asked_for_issuer = true;
-                wants = issuer_wants(leaf);
-            }
-            if wants.is_empty() {
                 // Nothing says where it could be learned.
-                return Known::Not(UnixTime::MAX);
-            }
+                Ok(Status::Unknown { wants }) if wants.is_empty() => return Known::Not(UnixTime::MAX),
+                Ok(Status::Unknown { wants }) => wants,
+                Err(exhausted) => return Known::Unsure(Failure::new(exhausted.code, exhausted.sentence)),
+            };
             if rounds >= ROUNDS || Instant::now() >= case.deadline {
                 break;
             }
@@ -304,7 +298,7 @@ impl Chains {
             }
         }
         match case.failure() {
-            Some(failure) if OUR_BOUNDS.contains(&failure.code) => Known::Unsure(failure),
+            Some(failure) if is_own_bound(&failure) => Known::Unsure(failure),
             _ => Known::Not(case.now.saturating_add(MISSED_LIFE)),
         }
     }
@@ -312,10 +306,8 @@ impl Chains {
     fn at_hand(&self, case: &Case) -> AtHand {
         let mut pool = self.intermediates.clone();
         case.with(|noted| {
-            for certificate in noted.pool.certificates() {
-                // A full pool is a bound, not a fault.
-                let _ = pool.add(certificate);
-            }
+            // A full pool is a bound, not a fault.
+            let _ = pool.join(&noted.pool);
             AtHand { pool, evidence: noted.evidence.clone(), came: noted.came }
         })
     }
@@ -323,8 +315,8 @@ impl Chains {
     /// Keeps what has proven true for longer than what nobody has looked at.
     fn keep(&self, provisional: Vec<Provisional>) {
         if let Some(fetch) = &self.fetch {
-            for Provisional { want, uri, until } in provisional {
-                fetch.keep_until(what(&want), &uri, until);
+            for Provisional { want, uri, fetched, until } in provisional {
+                fetch.verified(what(&want), &uri, &fetched, until);
             }
         }
     }
@@ -366,8 +358,8 @@ impl Chains {
         for (want, taken) in new.into_iter().zip(fetched) {
             if let Some(kept) = taken {
                 fetching = Fetching::Came;
-                if let Some((uri, until)) = kept {
-                    provisional.push(Provisional { want, uri, until });
+                if let Some((uri, fetched, until)) = kept {
+                    provisional.push(Provisional { want, uri, fetched, until });
                 }
             }
         }
@@ -375,26 +367,37 @@ impl Chains {
     }
 
     /// One fetch: whether something came, and, if it may be kept when it has proven true, from where and until when.
-    async fn fetch_one(&self, fetch: &Fetch, want: &Want, case: &Case) -> Option<Option<(String, UnixTime)>> {
+    async fn fetch_one(&self, fetch: &Fetch, want: &Want, case: &Case) -> Option<Option<(String, Fetched, UnixTime)>> {
         let uris = match want {
             Want::Issuer { uri } | Want::Ocsp { uri, .. } => std::slice::from_ref(uri),
             Want::Crl { uris } => uris.as_slice(),
         };
         for uri in uris {
-            let got = match timeout_at(case.deadline, fetch.get(what(want), uri, &case.budget, case.now)).await {
+            let got = match timeout_at(case.deadline, fetch.get(what(want), uri, &case.budget, case.now_by_the_clock()))
+                .await
+            {
                 Ok(got) => got,
                 Err(_) => Err(Failure::new("timeout", format!("{uri} did not answer in time"))),
             };
             let taken = got.and_then(|fetched| {
                 case.with(|noted| noted.exchanges.push((*fetched.exchange).clone()));
-                self.take(want, uri, &fetched, case)
+                let taken = self.take(want, uri, &fetched, case);
+                if taken.is_err() {
+                    fetch.forget(what(want), uri);
+                }
+                taken.map(|until| until.map(|until| (uri.clone(), fetched, until)))
             });
             match taken {
-                Ok(until) => {
+                Ok(kept) => {
                     case.with(|noted| noted.came += 1);
-                    return Some(until.map(|until| (uri.clone(), until)));
+                    return Some(kept);
                 }
-                Err(failure) => case.with(|noted| noted.failure = Some(failure)),
+                // What was a bound of our own must not be forgotten over what others failed at.
+                Err(failure) => case.with(|noted| {
+                    if !noted.failure.as_ref().is_some_and(is_own_bound) {
+                        noted.failure = Some(failure);
+                    }
+                }),
             }
         }
         None
@@ -436,9 +439,6 @@ impl Chains {
         Ok(crl)
     }
 }
-
-/// Failures that are bounds of this crate, and say nothing about the other side.
-const OUR_BOUNDS: &[&str] = &["busy", "too-much-work"];
 
 fn what(want: &Want) -> What<'_> {
     match want {
