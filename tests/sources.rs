@@ -77,7 +77,7 @@ fn every_kind_of_source_finds_the_certificate() {
     // All at once, the explanation tells of each.
     let all = [&smimea, &cert, &ldap, &certdir, &store, &folder].map(String::as_str).join(" ");
     let said = gateway.trusting(&["--source", &all, "--explain", "alice@example.org"]).ok().text();
-    for source in ["smimea", "cert", "ldap://", "http://", "folder:"] {
+    for source in ["smimea", "cert", "ldap://", "certdir:http://", "store:http://", "folder:"] {
         assert!(said.contains(&format!("asked {source}")), "{source}: {said}");
     }
     assert_eq!(said.matches("chosen").count(), 1, "{said}");
