@@ -178,7 +178,7 @@ pub(crate) fn standing(search: &Search<'_>, subject: &Member, issuer: &Issuer<'_
     match (by_ocsp, by_crl(search, subject, &parts, issuer, depth)) {
         (_, Some(revoked @ Standing::Revoked { .. })) => revoked,
         (Some(Standing::Good { until: one }), Some(Standing::Good { until: other })) => {
-            Standing::Good { until: one.max(other) }
+            Standing::Good { until: one.min(other) }
         }
         (Some(good), _) | (None, Some(good)) => good,
         (None, None) => Standing::Unknown { wants: wants(&parts, subject, issuer) },

@@ -121,7 +121,9 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
         let ticket = self.ticket();
         let value = ask().await;
         *flight = Some(value.clone());
-        part.put(key, &value, ticket, now);
+        if landing.is_current() {
+            part.put(key, &value, ticket, now);
+        }
         (value, false)
     }
 
@@ -139,9 +141,14 @@ impl<K: Hash + Eq + Clone, V: Value> Cache<K, V> {
         self.part(key).put(key, value, ticket, now);
     }
 
-    /// Gives one value to nobody any more.
+    /// Gives one value to nobody any more, also one that is being asked for.
     pub(crate) fn forget(&self, key: &K) {
-        if let Some(entry) = locked(&self.part(key).entries).map.get_mut(key) {
+        let ticket = self.ticket();
+        let part = self.part(key);
+        // Who asked before is not joined any more, and what that brings is not kept.
+        locked(&part.in_flight).remove(key);
+        if let Some(entry) = locked(&part.entries).map.get_mut(key) {
+            entry.ticket = ticket;
             entry.forgotten = true;
         }
     }
@@ -219,12 +226,14 @@ impl<K: Hash + Eq + Clone, V: Value> Part<K, V> {
     }
 
     fn put(&self, key: &K, value: &V, ticket: Ticket, now: UnixTime) {
-        if value.until() <= now || self.bounds.entries == 0 {
-            return;
-        }
         let value = value.kept();
         let octets = value.octets();
-        if octets > self.bounds.octets {
+        if value.until() <= now || self.bounds.entries == 0 || octets > self.bounds.octets {
+            // It cannot be kept, and what was known before is not true any more.
+            if let Some(entry) = locked(&self.entries).map.get_mut(key).filter(|entry| entry.ticket <= ticket) {
+                entry.ticket = ticket;
+                entry.forgotten = true;
+            }
             return;
         }
         let mut entries = locked(&self.entries);
@@ -290,10 +299,19 @@ impl<'a, K: Hash + Eq + Clone, V> Landing<'a, K, V> {
     }
 }
 
+impl<K: Hash + Eq, V> Landing<'_, K, V> {
+    /// Whether what was asked for is still wanted: nobody has [`Cache::forget`]-ten it meanwhile.
+    fn is_current(&self) -> bool {
+        let in_flight = locked(&self.part.in_flight);
+        in_flight.get(self.key).is_some_and(|(_, flight)| Arc::ptr_eq(flight, &self.flight))
+    }
+}
+
 impl<K: Hash + Eq, V> Drop for Landing<'_, K, V> {
     fn drop(&mut self) {
         let mut in_flight = locked(&self.part.in_flight);
-        if let Some((guests, _)) = in_flight.get_mut(self.key) {
+        let own = in_flight.get_mut(self.key).filter(|(_, flight)| Arc::ptr_eq(flight, &self.flight));
+        if let Some((guests, _)) = own {
             *guests -= 1;
             if *guests == 0 {
                 in_flight.remove(self.key);
@@ -396,6 +414,28 @@ mod tests {
         assert_eq!(cache.get(&1, 0), None);
         cache.put(&1, &Until(400), cache.ticket(), 0);
         assert_eq!(cache.get(&1, 0), Some(Until(400)));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_ends_what_was_kept() {
+        let cache = cache(10, 1 << 20);
+        cache.put(&1, &Until(200), cache.ticket(), 50);
+        cache.put(&1, &Until(50), cache.ticket(), 50);
+        assert_eq!(cache.get(&1, 50), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_while_it_is_asked_for_is_not_kept() {
+        let cache = cache(10, 1 << 20);
+        let ask = || async {
+            cache.forget(&1);
+            let (later, _) = cache.get_or(&1, 0, || async { Until(300) }).await;
+            assert_eq!(later, Until(300), "nobody waits for what is forgotten");
+            Until(200)
+        };
+        assert_eq!(cache.get_or(&1, 0, ask).await.0, Until(200));
+        assert_eq!(cache.get(&1, 0), Some(Until(300)));
+        assert_eq!(flights(&cache), 0);
     }
 
     #[tokio::test]

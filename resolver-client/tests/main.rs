@@ -18,6 +18,7 @@ mod judgement;
 mod lab;
 mod lies;
 mod proxy;
+mod revocation;
 mod servers;
 mod stores;
 mod trust;
