@@ -217,6 +217,14 @@ impl Session<'_> {
             (false, 0, Some(Tlv::Padding)) => Ok(()),
             // RFC 8490 section 5.4.5: nobody could answer it, so the connection ends.
             (false, 0, _) => Err(End::new("malformed", "an unexpected unidirectional message")),
+            // RFC 8765 section 6.3.1 and RFC 8490 section 7.1: neither is ever a server's request.
+            (false, _, Some(Tlv::Push(_) | Tlv::Keepalive(_))) => {
+                Err(End::new("malformed", "a unidirectional message that wants a reply"))
+            }
+            // Nobody owes answers to a server that does not take them.
+            (false, ..) if self.outgoing.octets.len() >= MAX_UNSENT => {
+                Err(End::new("malformed", "the server asks and does not read"))
+            }
             (false, id, _) => {
                 self.outgoing.put(&Writer::response(id, DSOTYPENI).finish());
                 Ok(())

@@ -30,6 +30,8 @@ pub(crate) struct Part {
     pub(crate) falls_silent: bool,
     /// After the subscription it sends the client away for so many milliseconds.
     pub(crate) retry_delay: Option<u32>,
+    /// There are no records yet: nothing is pushed at the beginning.
+    pub(crate) no_records: bool,
     /// A message that it sends after the subscription.
     pub(crate) also: Option<Vec<u8>>,
     /// Each time it is notified, the last topic that was subscribed to is pushed again.
@@ -46,6 +48,7 @@ impl Default for Part {
             timeouts: Keepalive { inactivity: 600_000, interval: 600_000 },
             falls_silent: false,
             retry_delay: None,
+            no_records: false,
             also: None,
             again: None,
         }
@@ -197,7 +200,9 @@ async fn play(stream: TcpStream, acceptor: TlsAcceptor, part: Part) -> Option<()
                 let mut push = Push::new();
                 push.put(&Change { name: subject.name, rtype: subject.rtype, class: 1, what });
                 let push = push.finish(None);
-                pen.write(&push).await?;
+                if !part.no_records {
+                    pen.write(&push).await?;
+                }
                 if let Some(again) = part.again.clone() {
                     let pen = Arc::clone(&paper);
                     pushing.abort_all();
@@ -380,6 +385,25 @@ async fn what_breaks_a_rule_ends_the_session() {
         // The unexpected request is answered, which this server does not expect in turn.
         assert!(asked.is_some() || what != "timeouts", "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_and_does_not_read_is_left() {
+    let (ours, mut theirs) = tokio::io::duplex(1_024);
+    let server = Arc::new(Server::new(Vec::new()));
+    let (events, _told) = mpsc::channel(1);
+    let mut asks = locked(&server.answering).take().unwrap();
+    let holding = Arc::clone(&server);
+    let session = tokio::spawn(async move {
+        let pace = Pace { reply: PATIENCE, ..Pace::default() };
+        session::hold(ours, &holding, &pace, &mut asks, &events).await
+    });
+    let request = Writer::request(7).reconfirm(&subject(), b"").finish();
+    let framed = [&u16::try_from(request.len()).unwrap().to_be_bytes()[..], &request].concat();
+    // It is asked for ever, but only so many answers are kept for it.
+    let asking = async { while theirs.write_all(&framed).await.is_ok() {} };
+    timeout(PATIENCE, asking).await.unwrap();
+    assert!(session.await.unwrap().failure.message.contains("does not read"));
 }
 
 fn subject() -> dso::Subject {

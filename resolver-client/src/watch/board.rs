@@ -375,16 +375,16 @@ impl Board {
         self.realms.values().any(|realm| matches!(&realm.push, Pushed::By(by) if Arc::ptr_eq(by, server)))
     }
 
-    /// A subscription holds: what happened before it is not known.
-    pub(super) fn subscribed(&mut self, topic: &Topic) {
-        let Some(standing) = self.topics.get_mut(topic) else {
-            return;
-        };
+    /// A subscription holds: what happened before it is not known. The domain that is in doubt with it, if any.
+    pub(super) fn subscribed(&mut self, topic: &Topic) -> Option<DomainName> {
+        let standing = self.topics.get_mut(topic)?;
         standing.fresh = true;
+        let domain = standing.domain.clone();
         if !std::mem::replace(&mut standing.subscribed, true) {
             self.heard(topic, |unheard| *unheard = unheard.saturating_sub(1));
         }
         self.concerns(topic, Haste::Later, Way::Push);
+        domain
     }
 
     /// A change was pushed. The domain that is in doubt with it, if any.

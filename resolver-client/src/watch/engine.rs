@@ -25,6 +25,9 @@ const MAX_EVENTS: usize = 1_024;
 /// Push servers looked for at the same time.
 const SEARCHES: usize = 8;
 
+/// Push servers with a session at the same time: each takes a connection, and every zone may announce its own.
+const MAX_SERVERS: usize = 1_024;
+
 /// How often the clock is looked at, for verdicts whose life ends.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -186,6 +189,10 @@ impl Engine {
 
     fn found(&mut self, realm: Name, found: Found) {
         let found = match found {
+            // A zone beyond the bound has its changes noticed in another way.
+            Found::At(targets) if self.servers.len() >= MAX_SERVERS && !self.servers.contains_key(&targets) => {
+                Err(Instant::now() + NOT_KNOWN)
+            }
             Found::At(targets) => {
                 let dialer = self.shared.settings.dialer.clone();
                 Ok(self.server(targets, dialer))
@@ -225,16 +232,16 @@ impl Engine {
                 if let Some(running) = running {
                     running.losses = 0;
                 }
-                board.subscribed(&topic);
+                let domain = board.subscribed(&topic);
+                drop(board);
+                self.forget(domain.as_slice());
             }
             push::Event::Refused(_) => count(&tally.refused),
             push::Event::Changed(topic) => {
                 count(&tally.push_signals);
                 let domain = board.pushed(&topic);
                 drop(board);
-                if let Some(domain) = domain {
-                    self.forget(&[domain]);
-                }
+                self.forget(domain.as_slice());
             }
             push::Event::Lost => {
                 count(&tally.push_losses);
@@ -254,7 +261,7 @@ impl Engine {
         let mut board = self.shared.board();
         let mut doubtful = Vec::new();
         match event {
-            feed::Event::Following { new } => board.following(index, new),
+            feed::Event::Following { new } => doubtful = board.following(index, new),
             feed::Event::NotHosted => board.feeds_changed(),
             feed::Event::Address(mailbox) => {
                 count(&tally.feed_signals);

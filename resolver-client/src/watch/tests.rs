@@ -35,6 +35,7 @@ struct Oracle {
     records: Mutex<HashMap<(Name, RecordType), Data>>,
     held: Mutex<Vec<Address>>,
     refreshes: AtomicUsize,
+    forgotten: Mutex<Vec<DomainName>>,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
     slow: Option<Duration>,
@@ -101,7 +102,9 @@ impl Upstream for Oracle {
         self.held.lock().unwrap().clone()
     }
 
-    fn forget_domain(&self, _domain: &DomainName) {}
+    fn forget_domain(&self, domain: &DomainName) {
+        self.forgotten.lock().unwrap().push(domain.clone());
+    }
 
     fn rdata<'a>(&'a self, name: &'a Name, record_type: RecordType) -> Awaited<'a, Option<Vec<Vec<u8>>>> {
         let records = self.records.lock().unwrap();
@@ -216,6 +219,17 @@ async fn what_is_pushed_is_asked_for_and_told() {
     bench.oracle.say("alice@example.org", Ok(false));
     again.notify_one();
     assert_eq!(next(&mut alice).await, (Some(Way::Push), "none", Some(false)));
+}
+
+#[tokio::test]
+async fn after_a_gap_the_domain_is_in_doubt_although_nothing_is_pushed() {
+    let stage = Stage::set(vec![Part { no_records: true, ..Part::default() }]).await;
+    let bench = Bench::new(by_hand(&stage));
+    let _alice = bench.watch("alice@example.org");
+    let domain = address_of("alice@example.org").domain().clone();
+    let forgotten = || bench.oracle.forgotten.lock().unwrap().contains(&domain);
+    bench.until("subscribed, and in doubt", |c| c.by_push == 1 && forgotten()).await;
+    assert_eq!(bench.watch.counters().push_signals, 0);
 }
 
 #[tokio::test]
@@ -357,6 +371,7 @@ async fn a_feed_is_followed_where_nothing_is_pushed_and_late_answers_are_followe
     let mut alice = bench.watch("alice@example.org");
     assert_eq!(next(&mut alice).await, (None, "none", Some(true)));
     bench.until("by feed", |c| c.by_feed == 1 && c.refused == 3 && c.refreshes >= 1).await;
+    assert!(bench.oracle.forgotten.lock().unwrap().contains(address_of("alice@example.org").domain()));
     told.notify_one();
     bench.until("told", |c| c.feed_signals == 1).await;
     // The servers that are asked say it a little later than the directory.

@@ -1,5 +1,6 @@
 //! What the change feeds tell, on the board.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use certdir_zones::{Address, DomainName};
@@ -47,10 +48,11 @@ impl Board {
         self.queue(key, haste, Way::Feed);
     }
 
-    /// A feed's subscription holds for some addresses, or for all.
-    pub(in crate::watch) fn following(&mut self, feed: usize, new: Option<Vec<Address>>) {
+    /// A feed's subscription holds for some addresses, or for all. The domains in doubt with them: what happened to them
+    /// until now is not known either.
+    pub(in crate::watch) fn following(&mut self, feed: usize, new: Option<Vec<Address>>) -> Vec<DomainName> {
         let Some(client) = self.feeds.get(feed).cloned() else {
-            return;
+            return Vec::new();
         };
         let fed: Vec<Key> = match &new {
             Some(new) => {
@@ -58,10 +60,12 @@ impl Board {
             }
             None => self.entries.keys().filter(|key| client.feed.is_for(key.domain())).cloned().collect(),
         };
+        let domains: HashSet<DomainName> = fed.iter().map(|key| key.domain().clone()).collect();
         for key in fed {
             self.queue(&key, Haste::Later, Way::Feed);
         }
         self.feeds_changed();
+        domains.into_iter().collect()
     }
 
     /// Counts anew whom the feeds tell of.
