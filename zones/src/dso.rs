@@ -22,6 +22,8 @@ pub const DEFAULT_TIMEOUT: u32 = 15_000;
 
 /// Octets of a DNS header (RFC 1035 section 4.1.1).
 const HEADER: usize = 12;
+/// Pointers in one name. More are no name's (127 labels at most), and a message full of them would be a long walk.
+const MAX_POINTERS: usize = 128;
 /// Octets of a TLV before its data (RFC 8490 section 5.4.4).
 const TLV: usize = 4;
 /// The TTLs that are none (RFC 8765 section 6.3.1).
@@ -272,18 +274,20 @@ fn changes(message: &[u8], mut at: usize, length: usize) -> Result<Vec<Change<'_
 }
 
 /// The name at `at`, which may be compressed (RFC 1035 section 4.1.4); `at` is then behind it. Every pointer points in
-/// front of where the reading began, so the reading ends.
+/// front of where the reading began, so the reading ends; how many there may be keeps it short.
 fn expand(message: &[u8], at: &mut usize) -> Result<Name, Error> {
     const BAD: Error = bad("a name is cut off, or points nowhere");
     let mut wire = Vec::new();
     let (mut from, mut begun, mut behind) = (*at, *at, None);
+    let mut pointers = 0;
     loop {
         let length = *message.get(from).ok_or(BAD)?;
         if length >= 0xC0 {
             let low = *message.get(from + 1).ok_or(BAD)?;
             behind.get_or_insert(from + 2);
             from = usize::from(u16::from_be_bytes([length & 0x3F, low]));
-            if from < HEADER || from >= begun {
+            pointers += 1;
+            if from < HEADER || from >= begun || pointers > MAX_POINTERS {
                 return Err(BAD);
             }
             begun = from;
@@ -601,6 +605,35 @@ mod tests {
         let mut long = with(kind::PUSH, b"\x00\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00");
         long.extend(Writer::request(1).tlv(0xF900, &vec![0; MAX_PUSH]).0.split_off(HEADER));
         assert!(read(&long).is_err(), "too long");
+    }
+
+    #[test]
+    fn pointers_to_pointers_are_followed_for_a_while_only() {
+        let with = |pointers: usize| {
+            // A label that ends, and pointers, each to the one before, in the RDATA of the first change.
+            let mut octets = b"\x01a\x00".to_vec();
+            let mut target = HEADER + 4 + 11;
+            for number in 0..pointers {
+                octets.extend((0xC000 + target as u16).to_be_bytes());
+                target = HEADER + 4 + 11 + 3 + 2 * number;
+            }
+            let mut data = b"\x00\x00\x01\x00\x01\x00\x00\x00\x00".to_vec();
+            data.extend((octets.len() as u16).to_be_bytes());
+            data.extend(octets);
+            data.extend((0xC000 + target as u16).to_be_bytes());
+            data.extend(b"\x00\x01\x00\x01\xFF\xFF\xFF\xFE\x00\x00");
+            Writer(header(0, 0, 0)).tlv(kind::PUSH, &data).finish()
+        };
+        for (pointers, reads) in [(0, true), (MAX_POINTERS - 1, true), (MAX_POINTERS, false), (4_000, false)] {
+            let message = with(pointers);
+            match read(&message) {
+                Ok(read) => assert!(
+                    reads && matches!(read.primary, Some(Tlv::Push(changes)) if changes[1].name == name("a")),
+                    "{pointers}"
+                ),
+                Err(_) => assert!(!reads, "{pointers}"),
+            }
+        }
     }
 
     #[test]
