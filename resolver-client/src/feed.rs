@@ -21,7 +21,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
-use url::Url;
+use url::{Host, Url};
 
 use self::events::Parser;
 use crate::error::Error;
@@ -91,12 +91,15 @@ impl Feed {
     /// the URL's host as `tls` says.
     ///
     /// # Errors
-    /// When the URL is none of `http` or `https`.
+    /// When the URL is none of `http` or `https`, or has a user name or password.
     pub fn new(url: &str, tls: Tls) -> Result<Feed, Error> {
-        let bad = |why: String| Error::BadFeed(format!("{url}: {why}"));
-        let mut parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+        // What is refused is not shown: it may hold a password.
+        let mut parsed = Url::parse(url).map_err(|error| Error::BadFeed(format!("no URL: {error}")))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return Err(Error::BadFeed("a URL without user name and password is expected".to_owned()));
+        }
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
-            return Err(bad("give an http or https URL".to_owned()));
+            return Err(Error::BadFeed(format!("{parsed}: give an http or https URL")));
         }
         let path = format!("{}{PATH}", parsed.path().trim_end_matches('/'));
         parsed.set_path(&path);
@@ -106,8 +109,17 @@ impl Feed {
     /// A token of the directory that may read its domains: every change is then told, and no list of names is sent.
     ///
     /// # Errors
-    /// When the token has characters that none has.
+    /// When the token has characters that none has, or would go over plain `http` to another host than this one.
     pub fn token(mut self, token: &str) -> Result<Feed, Error> {
+        let here = match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+            None => false,
+        };
+        if self.url.scheme() != "https" && !here {
+            return Err(Error::BadFeed(format!("{}: a token only goes over https", self.url)));
+        }
         let value = HeaderValue::from_str(&format!("Bearer {token}"));
         let mut value = value.map_err(|_| Error::BadFeed("the token has characters that no token has".to_owned()))?;
         value.set_sensitive(true);

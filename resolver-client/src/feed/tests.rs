@@ -318,3 +318,22 @@ fn events_come_out_whole_wherever_the_stream_is_cut() {
     let long = vec![b'x'; MAX_ANSWER + 1];
     assert!(Parser::default().feed(&long).is_err());
 }
+
+#[test]
+fn secrets_are_neither_shown_nor_sent_in_the_clear() {
+    let feed = |url: &str| Feed::new(url, Tls::public().unwrap());
+    for url in ["https://user:secret@directory.example", "https://user:secret@", "ftp://user:secret@directory.example"]
+    {
+        assert!(!feed(url).unwrap_err().to_string().contains("secret"), "{url}");
+    }
+    for (url, taken) in [
+        ("https://directory.example", true),
+        ("http://localhost:8080", true),
+        ("http://127.0.0.1", true),
+        ("http://[::1]", true),
+        ("http://directory.example", false),
+        ("http://192.0.2.1", false),
+    ] {
+        assert_eq!(feed(url).unwrap().token("token").is_ok(), taken, "{url}");
+    }
+}

@@ -36,6 +36,16 @@ const FOLLOW_UPS: [Duration; 5] = [
     Duration::from_secs(16),
 ];
 
+/// What is pushed so soon after the subscription may be the present state; what comes later is a change.
+const INITIAL: Duration = Duration::from_secs(2);
+
+/// The least time between two questions about an address that a signal is the reason for. It doubles while signals come
+/// in a row, and begins anew after four times as long without a question: nobody can keep the gateway busy.
+const LEAST_GAP: Duration = Duration::from_millis(50);
+
+/// The longest such time.
+const LONGEST_GAP: Duration = Duration::from_secs(5);
+
 /// How often realms without a push server are looked through.
 const LOOK_FOR_SERVERS: Duration = Duration::from_secs(5);
 
@@ -99,6 +109,11 @@ struct Entry {
     signal: Way,
     due: Option<UnixTime>,
     follow: Option<Instant>,
+    /// When it was last asked for, and how long signals wait after that.
+    asked: Option<Instant>,
+    gap: Duration,
+    /// The signal that waits.
+    held: Option<(Haste, Way)>,
     /// Topics of its own without a subscription.
     unheard: usize,
     /// A feed tells of it.
@@ -115,8 +130,9 @@ struct Domain {
 /// Whom a topic concerns.
 struct Standing {
     subscribed: bool,
-    /// The next change that is told may be the present state, which is told first (RFC 8765 section 6.3).
-    fresh: bool,
+    /// When the subscription began, until something is pushed: the present state, if there is any, follows at once
+    /// (RFC 8765 section 6.3).
+    fresh: Option<Instant>,
     addresses: HashSet<Key>,
     domain: Option<DomainName>,
 }
@@ -190,8 +206,11 @@ impl Board {
             signal: Way::Ttl,
             due: None,
             follow: None,
+            asked: None,
+            gap: LEAST_GAP,
+            held: None,
             unheard: 0,
-            fed: false,
+            fed: self.feeds.iter().any(|feed| feed.tells_of(address)),
         };
         self.entries.insert(Arc::clone(&key), entry);
         self.mailboxes.entry(address.lower_case()).or_default().insert(Arc::clone(&key));
@@ -280,7 +299,7 @@ impl Board {
         }
         let standing = self.topics.entry(topic).or_insert_with(|| Standing {
             subscribed: false,
-            fresh: true,
+            fresh: None,
             addresses: HashSet::new(),
             domain: None,
         });
@@ -357,6 +376,7 @@ impl Board {
                 if let Pushed::By(server) = now {
                     topics.iter().for_each(|topic| server.want(topic.clone()));
                 }
+                self.unsubscribed(&topics);
             }
         }
     }
@@ -378,7 +398,7 @@ impl Board {
     /// A subscription holds: what happened before it is not known. The domain that is in doubt with it, if any.
     pub(super) fn subscribed(&mut self, topic: &Topic) -> Option<DomainName> {
         let standing = self.topics.get_mut(topic)?;
-        standing.fresh = true;
+        standing.fresh = Some(Instant::now());
         let domain = standing.domain.clone();
         if !std::mem::replace(&mut standing.subscribed, true) {
             self.heard(topic, |unheard| *unheard = unheard.saturating_sub(1));
@@ -390,7 +410,8 @@ impl Board {
     /// A change was pushed. The domain that is in doubt with it, if any.
     pub(super) fn pushed(&mut self, topic: &Topic) -> Option<DomainName> {
         let standing = self.topics.get_mut(topic)?;
-        let haste = if std::mem::take(&mut standing.fresh) { Haste::Later } else { Haste::Now };
+        let initial = standing.fresh.take().is_some_and(|since| since.elapsed() < INITIAL);
+        let haste = if initial { Haste::Later } else { Haste::Now };
         let domain = standing.domain.clone();
         self.concerns(topic, haste, Way::Push);
         domain
@@ -401,11 +422,16 @@ impl Board {
         let of_server = |realm: &&Realm| matches!(&realm.push, Pushed::By(by) if Arc::ptr_eq(by, server));
         let topics: Vec<Topic> =
             self.realms.values().filter(of_server).flat_map(|realm| realm.topics.iter().cloned()).collect();
+        self.unsubscribed(&topics);
+    }
+
+    /// No subscription holds for these any more.
+    fn unsubscribed(&mut self, topics: &[Topic]) {
         for topic in topics {
-            if let Some(standing) = self.topics.get_mut(&topic)
+            if let Some(standing) = self.topics.get_mut(topic)
                 && std::mem::replace(&mut standing.subscribed, false)
             {
-                self.heard(&topic, |unheard| *unheard += 1);
+                self.heard(topic, |unheard| *unheard += 1);
             }
         }
     }
@@ -472,6 +498,7 @@ impl Board {
         [push + feed + ttl, push, feed, ttl]
     }
 
+    /// Has an address asked for again, a signal not before its time.
     fn queue(&mut self, key: &Key, haste: Haste, via: Way) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -481,6 +508,25 @@ impl Board {
             entry.again = Some(before.filter(|(waits, _)| *waits >= haste).unwrap_or((haste, via)));
             return;
         }
+        let until = entry.asked.map(|asked| asked + entry.gap).filter(|until| *until > Instant::now());
+        if let Some(until) = until.filter(|_| via != Way::Ttl) {
+            if entry.held.is_none_or(|(held, _)| held < haste) {
+                entry.held = Some((haste, via));
+            }
+            if let Some(before) = entry.follow.replace(until) {
+                self.follow.remove(&(before, Arc::clone(key)));
+            }
+            self.follow.insert((until, Arc::clone(key)));
+            return;
+        }
+        self.line_up(key, haste, via);
+    }
+
+    /// Queues without regard to when it was last asked for.
+    fn line_up(&mut self, key: &Key, haste: Haste, via: Way) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         // It keeps its place in the slower queue, where it is skipped when its turn comes.
         if entry.waits.is_some_and(|(waits, _)| waits >= haste) {
             return;
@@ -517,8 +563,17 @@ impl Board {
             if let Some(at) = entry.follow.take() {
                 self.follow.remove(&(at, Arc::clone(&key)));
             }
+            // What waits for its time is asked for with it.
+            let (haste, via) = entry.held.take().filter(|(held, _)| *held > haste).unwrap_or((haste, via));
+            let signalled = haste == Haste::Now && via != Way::Ttl;
+            let asked = entry.asked.replace(Instant::now());
+            entry.gap = match asked {
+                Some(asked) if asked.elapsed() < entry.gap * 4 && signalled => (entry.gap * 2).min(LONGEST_GAP),
+                Some(asked) if asked.elapsed() < entry.gap * 4 => entry.gap,
+                _ => LEAST_GAP,
+            };
             let first = entry.seen.borrow().is_none();
-            return Some(Job { key, via, first, signalled: haste == Haste::Now && via != Way::Ttl, over });
+            return Some(Job { key, via, first, signalled, over });
         }
     }
 
@@ -541,6 +596,10 @@ impl Board {
     /// signal, so it cannot be older.
     pub(super) fn answered(&mut self, job: &Job, verdict: Verdict, fresh: bool, now: UnixTime) -> bool {
         let key = &job.key;
+        // An address that was removed and entered again meanwhile has a question of its own.
+        if self.entries.get_key_value(key).is_none_or(|(listed, _)| !Arc::ptr_eq(listed, key)) {
+            return false;
+        }
         let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
@@ -577,8 +636,13 @@ impl Board {
             entry.follow = Some(at);
             self.follow.insert((at, Arc::clone(key)));
         }
+        // The first answer may be the cache's, from before the feed told of the address.
+        let unsure = job.first && entry.fed;
         if let Some((haste, via)) = entry.again.take() {
             self.queue(key, haste, via);
+        }
+        if unsure {
+            self.queue(key, Haste::Later, Way::Feed);
         }
         changed && before.is_some()
     }
@@ -621,8 +685,12 @@ impl Board {
             self.follow.pop_first();
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.follow = None;
-                let via = entry.signal;
-                self.queue(&key, Haste::Later, via);
+                let (haste, via) = entry.held.take().unwrap_or((Haste::Later, entry.signal));
+                if entry.asking {
+                    self.queue(&key, haste, via);
+                } else {
+                    self.line_up(&key, haste, via);
+                }
             }
         }
         if self.look_for_servers.is_none_or(|at| at <= instant) {

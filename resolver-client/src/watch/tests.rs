@@ -342,7 +342,7 @@ async fn directory(told: Arc<Notify>) -> String {
             let told = Arc::clone(&told);
             tokio::spawn(async move {
                 let mut octets = Vec::new();
-                while !octets.ends_with(b"]}") {
+                while !octets.ends_with(b"]}") && !(octets.starts_with(b"GET") && octets.ends_with(b"\r\n\r\n")) {
                     stream.read_buf(&mut octets).await.unwrap();
                 }
                 let head =
@@ -406,4 +406,73 @@ async fn questions_go_to_the_push_server_of_their_zone_while_one_is_asked_for() 
         dso::Header::read(&question("a.example")).is_none()
             && dso::Header::read(&Writer::request(1).finish()).is_some()
     );
+}
+
+#[tokio::test]
+async fn who_is_watched_later_is_made_sure_of_where_a_feed_tells_of_all() {
+    let url = directory(Arc::new(Notify::new())).await;
+    let feed = Feed::new(&url, Tls::public().unwrap()).unwrap().token("token").unwrap();
+    let bench = Bench::new(watching().feed(feed));
+    let mut alice = bench.watch("alice@example.org");
+    assert_eq!(next(&mut alice).await.0, None);
+    bench.until("by feed", |c| c.by_feed == 1).await;
+    bench.oracle.say("bob@example.org", Ok(false));
+    let mut bob = bench.watch("bob@example.org");
+    assert_eq!(next(&mut bob).await.0, None, "from the cache");
+    bench.oracle.say("bob@example.org", Ok(true));
+    assert_eq!(next(&mut bob).await, (Some(Way::Feed), "none", Some(true)));
+    assert_eq!(bench.watch.counters().by_feed, 2);
+}
+
+fn board() -> Board {
+    Board::new(&watching())
+}
+
+#[tokio::test]
+async fn signals_without_end_do_not_keep_the_gateway_busy() {
+    let mut board = board();
+    let alice = address_of("alice@example.org");
+    let _seen = board.add(&alice).unwrap();
+    let oracle = Oracle::default();
+    let since = tokio::time::Instant::now();
+    let mut asked = 0;
+    while since.elapsed() < Duration::from_secs(1) {
+        board.fed(&alice);
+        board.tick(0, tokio::time::Instant::now());
+        while let Some(job) = board.next(true) {
+            asked += 1;
+            board.answered(&job, oracle.verdict(&alice), true, 0);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The least gap is 50 ms.
+    assert!((2..=21).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn what_is_pushed_long_after_the_subscription_is_a_change() {
+    let mut board = board();
+    let alice = address_of("alice@example.org");
+    let _seen = board.add(&alice).unwrap();
+    let oracle = Oracle::default();
+    let topic = crate::push::Topic { name: certdir_zones::smimea_owner(&alice), record_type: RecordType::SMIMEA };
+    let job = board.next(true).unwrap();
+    board.subscribed(&topic);
+    board.answered(&job, oracle.verdict(&alice), true, 0);
+    sleep(Duration::from_millis(2_001)).await;
+    board.pushed(&topic);
+    assert!(board.next(true).unwrap().signalled);
+}
+
+#[tokio::test]
+async fn an_answer_for_an_address_that_was_left_is_not_its_successors() {
+    let mut board = board();
+    let alice = address_of("alice@example.org");
+    let _seen = board.add(&alice).unwrap();
+    let old = board.next(true).unwrap();
+    board.leave(&alice);
+    let seen = board.add(&alice).unwrap();
+    let oracle = Oracle::default();
+    board.answered(&old, oracle.verdict(&alice), false, 0);
+    assert!(seen.borrow().is_none() && board.next(true).is_some());
 }
