@@ -154,9 +154,14 @@ fn line(verdict: &Verdict) -> String {
             });
             format!("use\t{address}\t{}\t{}", matched.code(), certificate.unwrap_or_default())
         }
-        Verdict::None { proven: true, .. } => format!("none\t{address}\tproven: there is no certificate"),
-        Verdict::None { proven: false, .. } => {
-            format!("none\t{address}\tnot served: the domain publishes nothing that can be trusted")
+        Verdict::None { .. } => {
+            let why = match verdict.reason() {
+                "proven-none" => "proven: there is no certificate",
+                "not-served" => "not served: the domain publishes nothing that can be trusted",
+                "blocked" => "blocked: the domain says that there is none for this address",
+                _ => "unusable: what is published must not be encrypted to; --explain says why",
+            };
+            format!("none\t{address}\t{why}")
         }
         Verdict::Unknown { failure, .. } => {
             format!("unknown\t{address}\t{failure}; ask again after {}", date(verdict.look_again()))

@@ -40,7 +40,8 @@ const MAX_PAGE: usize = 1_000;
 /// Seconds that a stranger may look back: the longest TTL. What was known before has expired by itself.
 const HORIZON: UnixTime = 86_400;
 
-/// After this time of silence a stream of events shows that it is alive. Also how soon a revoked token ends its stream.
+/// After this time of silence a stream of events shows that it is alive. Also how soon a revoked token ends a stream that has
+/// nothing to tell.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long a stream of events lives.
@@ -253,6 +254,9 @@ impl Subscription {
                 },
             }
         };
+        if !self.may_go_on().await {
+            return Err(certdir_directory::Error::BadToken.into());
+        }
         let published = self.site.reader.published()?;
         let answer = Answer {
             cursor: self.cursor.to_string(),
@@ -346,6 +350,11 @@ impl Events {
                     if text.is_empty() {
                         continue;
                     }
+                    // A token that was revoked since reads no more.
+                    if !self.subscription.may_go_on().await {
+                        return None;
+                    }
+                    self.checked = Instant::now() + HEARTBEAT;
                     self.alive = Instant::now() + HEARTBEAT;
                     return Some(text);
                 }

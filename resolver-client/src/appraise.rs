@@ -23,7 +23,7 @@ use certdir_certificate::{
 use crate::cache::{Bounds, Cache, Value};
 use crate::chain::{Case, Chains, Known, Unchained};
 use crate::judge::{Finding, REVOKED, Standing};
-use crate::outcome::{Association, Candidate, Claim, Failure, Match};
+use crate::outcome::{Association, Candidate, Claim, Failure, Match, TOO_LARGE};
 use crate::policy::{Policy, Revocation};
 use crate::source::{Level, Subject};
 
@@ -165,8 +165,9 @@ impl Appraiser {
         let demands = demands(candidate, confirming)?;
         let certificate = match &candidate.certificate {
             Some(Ok(certificate)) => certificate,
-            Some(Err(complaint)) => {
-                return Err(Standing::Refused { code: "malformed", message: Some(complaint.clone()) });
+            Some(Err(failure)) if failure.code == TOO_LARGE => return Err(Standing::Doubtful(failure.clone())),
+            Some(Err(failure)) => {
+                return Err(Standing::Refused { code: failure.code, message: Some(failure.message.clone()) });
             }
             None => return Err(Standing::refused("malformed")),
         };

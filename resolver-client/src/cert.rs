@@ -12,7 +12,7 @@ use certdir_zones::rdata::read_cert;
 use certdir_zones::{Name, RecordType, cert_owners};
 
 use crate::dns::{Dns, Reply, Said};
-use crate::outcome::{Candidate, Claim, Match, Outcome};
+use crate::outcome::{Candidate, Claim, Failure, Match, Outcome};
 use crate::smimea::{matched, unsigned};
 use crate::source::{Answer, Asking, Level, Source, Subject};
 use crate::trace::Question;
@@ -118,7 +118,7 @@ fn read(rdata: &[Vec<u8>], claim: &Claim, matched: Match, question: &mut Questio
             Some(PKIX) => candidates.push(match read_cert(record) {
                 Ok(der) => Candidate::from_der(der, claim.clone(), matched),
                 Err(error) => {
-                    let certificate = Some(Err(error.to_string()));
+                    let certificate = Some(Err(Failure::new("malformed", error.to_string())));
                     Candidate { claim: claim.clone(), matched, certificate }
                 }
             }),

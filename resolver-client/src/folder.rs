@@ -41,8 +41,8 @@ const LIFE: UnixTime = 10;
 /// Complaints about files that are shown in one trace.
 const MAX_SHOWN: usize = 8;
 
-/// Certificates of one answer.
-const MAX_CANDIDATES: usize = 64;
+/// Certificates of one answer: one more than are looked at, so that too many are seen to be too many.
+const MAX_CANDIDATES: usize = crate::resolver::MAX_CANDIDATES + 1;
 
 /// A folder of certificates.
 pub struct Folder {
@@ -199,7 +199,11 @@ fn read(path: &Path, before: Option<Arc<Shelf>>) -> Result<Arc<Shelf>, Failure> 
         }
         let known = before.as_ref().and_then(|shelf| shelf.files.get(&entry.file_name()));
         let file = match fs::metadata(entry.path()) {
-            Ok(metadata) if !metadata.is_file() => continue,
+            Ok(metadata) if metadata.is_dir() => continue,
+            Ok(metadata) if !metadata.is_file() => {
+                changed = true;
+                File { stamp: (0, None), certificates: Vec::new(), complaint: Some(unread("it is no file")) }
+            }
             Ok(metadata) => {
                 let stamp = (metadata.len(), metadata.modified().ok());
                 match known {
@@ -213,8 +217,10 @@ fn read(path: &Path, before: Option<Arc<Shelf>>) -> Result<Arc<Shelf>, Failure> 
                     }
                 }
             }
-            // It went between the list and the look.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // It went between the list and the look; what leads nowhere is still there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(entry.path()).is_err() => {
+                continue;
+            }
             Err(error) => {
                 changed = true;
                 File { stamp: (0, None), certificates: Vec::new(), complaint: Some(unread(&error.to_string())) }

@@ -41,7 +41,7 @@ const CERTIFICATES: &str = "userCertificate";
 const MAX_ENTRIES: u32 = 32;
 
 /// Certificates of one answer that are looked at.
-const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = crate::resolver::MAX_CANDIDATES + 1;
 
 /// A server that failed is asked last for this long.
 const SHUNNED: Duration = Duration::from_secs(30);
@@ -417,7 +417,10 @@ fn candidates(answered: &Answered, level: Level) -> Vec<Candidate> {
         }
         entry.values(CERTIFICATES).for_each(&mut add);
     }
-    let unread = |complaint| Candidate { claim: Claim::Bare, matched, certificate: Some(Err(complaint)) };
+    let unread = |complaint: String| {
+        let certificate = Some(Err(Failure::new("malformed", complaint)));
+        Candidate { claim: Claim::Bare, matched, certificate }
+    };
     found.extend(complaints.into_iter().take(MAX_CANDIDATES).map(unread));
     // Self-made certificates of people often say that they are an authority, too.
     let is_authority = |c: &Candidate| c.readable().is_some_and(|c| c.is_ca() && !c.can_encrypt());

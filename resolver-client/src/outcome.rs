@@ -125,7 +125,7 @@ pub struct Candidate {
     pub matched: Match,
     /// The certificate, when there is one; the reader's complaint when what was given is none. An SMIMEA record carries one
     /// only as `x 0 0`.
-    pub certificate: Option<Result<Arc<Certificate>, String>>,
+    pub certificate: Option<Result<Arc<Certificate>, Failure>>,
 }
 
 impl Candidate {
@@ -156,6 +156,16 @@ impl Candidate {
     }
 }
 
-fn read(der: &[u8]) -> Result<Arc<Certificate>, String> {
-    Certificate::from_der(der).map(Arc::new).map_err(|e| e.to_string())
+/// Reads a certificate. One that is only larger than may be read is `too-large`, whatever else it is.
+fn read(der: &[u8]) -> Result<Arc<Certificate>, Failure> {
+    Certificate::from_der(der).map(Arc::new).map_err(|error| {
+        let code = match error {
+            certdir_certificate::Error::TooLarge { .. } => TOO_LARGE,
+            _ => "malformed",
+        };
+        Failure::new(code, error.to_string())
+    })
 }
+
+/// The code of what may be a certificate and is larger than may be read: a bound of our own, and so a doubt.
+pub(crate) const TOO_LARGE: &str = "too-large";

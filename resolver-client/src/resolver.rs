@@ -81,7 +81,7 @@ struct LookUp {
 }
 
 /// Candidates of one answer that are appraised; a directory that gives more is not asked to choose well.
-const MAX_CANDIDATES: usize = 64;
+pub(crate) const MAX_CANDIDATES: usize = 64;
 
 impl Resolver {
     /// Begins a resolver. `clock` tells the time: signatures, certificates and the cache are judged by it.

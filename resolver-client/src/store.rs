@@ -27,7 +27,7 @@ use crate::trace::{Dnssec, Exchange, Question};
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Certificates of one answer that are looked at.
-const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = crate::resolver::MAX_CANDIDATES + 1;
 
 /// Seconds for which an answer is believed: what it says itself, within these; the middle when it says nothing.
 const LIFE: (UnixTime, UnixTime, UnixTime) = (30, 300, 3_600);
