@@ -11,7 +11,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use certdir_zones::{Name, RecordType};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::outcome::Failure;
 use crate::reach::{self, Ports, Reach};
@@ -207,11 +207,31 @@ struct End {
     failure: Failure,
     /// How long the server wants to be left alone.
     wait: Option<Duration>,
+    /// There was nothing to be subscribed to.
+    idle: bool,
+}
+
+/// What the server does not take now. It outlasts an idle session: RFC 8765 section 6.2.2 has nothing asked for sooner
+/// because of another connection.
+#[derive(Default)]
+struct Refused {
+    topics: HashSet<Topic>,
+    /// When they are tried again; one that is not in `topics` any more is skipped.
+    again: VecDeque<(Instant, Topic)>,
+}
+
+impl Refused {
+    /// Until when there is nothing to be subscribed to, if everything that is wanted was refused.
+    fn rest(&self, server: &Server) -> Option<Instant> {
+        let wanted = locked(&server.wanted);
+        let all = !wanted.all.is_empty() && wanted.all.iter().all(|topic| self.topics.contains(topic));
+        self.again.front().filter(|_| all).map(|(at, _)| *at)
+    }
 }
 
 impl End {
     fn new(code: &'static str, message: impl Into<String>) -> End {
-        End { failure: Failure::new(code, message), wait: None }
+        End { failure: Failure::new(code, message), wait: None, idle: false }
     }
 }
 
@@ -223,6 +243,7 @@ pub(crate) async fn run(server: Arc<Server>, dialer: Dialer, events: mpsc::Sende
     };
     let mut wait = dialer.pace.first_wait;
     let mut turn = 0_usize;
+    let mut refused = Refused::default();
     while !events.is_closed() {
         if server.is_idle() {
             server.changed.notified().await;
@@ -230,8 +251,8 @@ pub(crate) async fn run(server: Arc<Server>, dialer: Dialer, events: mpsc::Sende
         }
         let began = Instant::now();
         let end = match connect(&server, &dialer, turn).await {
-            Ok(stream) => session::hold(stream, &server, &dialer.pace, &mut asks, &events).await,
-            Err(failure) => End { failure, wait: None },
+            Ok(stream) => session::hold(stream, &server, &dialer.pace, &mut refused, &mut asks, &events).await,
+            Err(failure) => End { failure, wait: None, idle: false },
         };
         server.up.store(false, Ordering::Release);
         // Who asked gets no answer: their `oneshot` ends.
@@ -249,6 +270,15 @@ pub(crate) async fn run(server: Arc<Server>, dialer: Dialer, events: mpsc::Sende
             None => sleep(wait + jitter(wait)).await,
         }
         wait = wait.saturating_mul(2).min(dialer.pace.longest_wait);
+        if !end.idle {
+            refused = Refused::default();
+        }
+        while let Some(until) = refused.rest(&server) {
+            tokio::select! {
+                () = sleep_until(until) => break,
+                () = server.changed.notified() => {}
+            }
+        }
         let _ = end.failure;
     }
 }

@@ -4,7 +4,7 @@
 //! subscribed to, a bounded number at a time. A subscription's message identification stays taken for as long as
 //! it lasts (RFC 8765 section 6.2.1), and queries on the same connection use the others.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Ask, End, Event, MAX_ASKS, MAX_RETRY_DELAY, Pace, Server, Topic, locked};
+use super::{Ask, End, Event, MAX_ASKS, MAX_RETRY_DELAY, Pace, Refused, Server, Topic, locked};
 
 /// SUBSCRIBE requests without a reply at a time.
 const WINDOW: usize = 256;
@@ -53,9 +53,7 @@ struct Session<'a> {
     taken: HashMap<u16, (Instant, Taken)>,
     by_topic: HashMap<Topic, u16>,
     to_subscribe: VecDeque<Topic>,
-    refused: HashSet<Topic>,
-    /// When refused topics are tried again; one that is not in `refused` any more is skipped.
-    try_again: VecDeque<(Instant, Topic)>,
+    refused: &'a mut Refused,
     /// Requests and queries in the order in which they were sent; what was answered is skipped.
     unanswered: VecDeque<(Instant, u16)>,
     subscribing: usize,
@@ -108,6 +106,7 @@ pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     server: &Arc<Server>,
     pace: &Pace,
+    refused: &mut Refused,
     asks: &mut mpsc::Receiver<Ask>,
     events: &mpsc::Sender<(Arc<Server>, Event)>,
 ) -> End {
@@ -120,8 +119,7 @@ pub(super) async fn hold<S: AsyncRead + AsyncWrite + Unpin>(
         taken: HashMap::new(),
         by_topic: HashMap::new(),
         to_subscribe: VecDeque::new(),
-        refused: HashSet::new(),
-        try_again: VecDeque::new(),
+        refused,
         unanswered: VecDeque::new(),
         subscribing: 0,
         querying: 0,
@@ -296,9 +294,9 @@ impl Session<'_> {
                 self.by_topic.remove(&topic);
                 let otherwise = if TROUBLED.contains(&rcode) { self.pace.troubled } else { self.pace.refused };
                 let again = Instant::now() + delay.unwrap_or(otherwise).clamp(self.pace.first_wait, MAX_RETRY_DELAY);
-                let place = self.try_again.partition_point(|(at, _)| *at <= again);
-                self.try_again.insert(place, (again, topic.clone()));
-                self.refused.insert(topic.clone());
+                let place = self.refused.again.partition_point(|(at, _)| *at <= again);
+                self.refused.again.insert(place, (again, topic.clone()));
+                self.refused.topics.insert(topic.clone());
                 self.idle();
                 self.tell(Event::Refused(topic)).await
             }
@@ -330,7 +328,8 @@ impl Session<'_> {
     fn begin(&mut self) {
         let mut wanted = locked(&self.server.wanted);
         wanted.news.clear();
-        self.to_subscribe = wanted.all.iter().cloned().collect();
+        let refused = &self.refused.topics;
+        self.to_subscribe = wanted.all.iter().filter(|topic| !refused.contains(*topic)).cloned().collect();
     }
 
     /// What is wanted changed.
@@ -341,7 +340,7 @@ impl Session<'_> {
             for topic in std::mem::take(&mut wanted.news) {
                 if !wanted.all.contains(&topic) {
                     gone.push(topic);
-                } else if !self.by_topic.contains_key(&topic) && !self.refused.contains(&topic) {
+                } else if !self.by_topic.contains_key(&topic) && !self.refused.topics.contains(&topic) {
                     self.to_subscribe.push_back(topic);
                 }
             }
@@ -352,7 +351,7 @@ impl Session<'_> {
     }
 
     fn unsubscribe(&mut self, topic: &Topic) {
-        self.refused.remove(topic);
+        self.refused.topics.remove(topic);
         let Some(id) = self.by_topic.remove(topic) else {
             return;
         };
@@ -468,7 +467,7 @@ impl Session<'_> {
             self.unanswered.pop_front();
         }
         let reply = self.unanswered.front().map(|(sent, _)| *sent + self.pace.reply);
-        let again = self.try_again.front().map(|(at, _)| *at);
+        let again = self.refused.again.front().map(|(at, _)| *at);
         let due = self.keepalive_due();
         [reply, again, self.idle_end()].into_iter().flatten().fold(due, Instant::min)
     }
@@ -479,11 +478,11 @@ impl Session<'_> {
             return Err(End::new("timeout", "the server does not reply"));
         }
         if self.idle_end().is_some_and(|end| end <= now) {
-            return Err(End::new("network", "nothing is subscribed to any more"));
+            return Err(End { idle: true, ..End::new("network", "nothing is subscribed to any more") });
         }
-        while self.try_again.front().is_some_and(|(at, _)| *at <= now) {
-            let topic = self.try_again.pop_front().map(|(_, topic)| topic);
-            self.to_subscribe.extend(topic.filter(|topic| self.refused.remove(topic)));
+        while self.refused.again.front().is_some_and(|(at, _)| *at <= now) {
+            let topic = self.refused.again.pop_front().map(|(_, topic)| topic);
+            self.to_subscribe.extend(topic.filter(|topic| self.refused.topics.remove(topic)));
         }
         if self.keepalive_due() <= now {
             self.keep_alive();

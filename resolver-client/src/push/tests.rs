@@ -331,6 +331,18 @@ async fn a_server_without_stateful_operations_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_not_asked_for_sooner_over_another_connection() {
+    let timeouts = Keepalive { inactivity: 50, interval: 60_000 };
+    let stage = Stage::set(vec![Part { timeouts, refusal: Some((5, 3_600_000)), ..Part::default() }]).await;
+    let mut client = stage.client(quick());
+    for number in 1..4 {
+        client.server.want(topic(number));
+        assert_eq!(client.until(&Event::Lost).await, [Event::Refused(topic(number))]);
+    }
+    assert_eq!(stage.connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn retry_delay_is_obeyed() {
     let away = Part { retry_delay: Some(300), ..Part::default() };
     let stage = Stage::set(vec![away, Part::default()]).await;
@@ -396,7 +408,7 @@ async fn a_server_that_asks_and_does_not_read_is_left() {
     let holding = Arc::clone(&server);
     let session = tokio::spawn(async move {
         let pace = Pace { reply: PATIENCE, ..Pace::default() };
-        session::hold(ours, &holding, &pace, &mut asks, &events).await
+        session::hold(ours, &holding, &pace, &mut Refused::default(), &mut asks, &events).await
     });
     let request = Writer::request(7).reconfirm(&subject(), b"").finish();
     let framed = [&u16::try_from(request.len()).unwrap().to_be_bytes()[..], &request].concat();
