@@ -342,7 +342,7 @@ async fn directory(told: Arc<Notify>) -> String {
             let told = Arc::clone(&told);
             tokio::spawn(async move {
                 let mut octets = Vec::new();
-                while !octets.ends_with(b"]}") && !(octets.starts_with(b"GET") && octets.ends_with(b"\r\n\r\n")) {
+                while !(octets.ends_with(b"]}") || octets.starts_with(b"GET") && octets.ends_with(b"\r\n\r\n")) {
                     stream.read_buf(&mut octets).await.unwrap();
                 }
                 let head =
