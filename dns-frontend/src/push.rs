@@ -143,7 +143,7 @@ impl Subscriptions {
             return;
         }
         match zones.changed_since(self.revision) {
-            Some(names) => names.into_iter().for_each(|name| self.touch(name)),
+            Some(names) => names.into_iter().for_each(|name| self.touch(zones, name)),
             None => {
                 self.due = self.names.keys().cloned().collect();
                 self.names.values_mut().for_each(|followed| followed.due = true);
@@ -154,7 +154,13 @@ impl Subscriptions {
 
     /// The records of a name may have changed, and so may those of names below, if it is a wildcard, begins or ends to
     /// exist, or takes them elsewhere.
-    fn touch(&mut self, name: &Name) {
+    fn touch<Z: Zones>(&mut self, zones: &Z, name: &Name) {
+        // An apex exists as long as its zone and no alias stands there, so its records concern no other name. Every
+        // publication touches it, for the sake of the SOA: all names below would be looked at for nothing.
+        if zones.zone_for(name.as_wire()).is_some_and(|zone| zone.apex() == name) {
+            self.mark(name);
+            return;
+        }
         let base = name.parent().filter(|_| name.is_wildcard()).unwrap_or_else(|| name.clone());
         let below =
             self.names.range(base.clone()..).map(|(name, _)| name).take_while(|name| name.is_at_or_below(&base));
@@ -275,4 +281,131 @@ fn changes<'a>(
         changes.extend(there.map(|rdata| change(rtype, What::Added { ttl, rdata })));
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use certdir_directory::Connections;
+    use certdir_zones::rdata::{self, CertForm};
+    use certdir_zones::{Rdata, Zone, ZoneKey, dso};
+
+    use super::*;
+
+    /// A zone that changes, and the names that it says have changed.
+    struct Changing {
+        zone: Zone,
+        key: Arc<ZoneKey>,
+        revision: u64,
+        changed: Option<Vec<Name>>,
+    }
+
+    const APEX: &str = "_smimecert.example.org";
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    impl Changing {
+        fn new() -> Changing {
+            let key = Arc::new(ZoneKey::generate().unwrap().0);
+            let zone = Zone::new(name(APEX), Arc::clone(&key));
+            let mut changing = Changing { zone, key, revision: 1, changed: None };
+            changing.set(APEX, RecordType::DNSKEY, changing.key.dnskey());
+            changing
+        }
+
+        fn set(&mut self, owner: &str, rtype: RecordType, data: Rdata) {
+            let (apex, owner) = (name(APEX), name(owner));
+            let rrset = Rrset::new(rtype, 300, vec![data]).unwrap();
+            self.zone.set(&owner, self.key.sign(&apex, &owner, &rrset, 0, 1_000).unwrap()).unwrap();
+        }
+
+        /// Says that these names, and the apex with its SOA, changed. None: anything may have.
+        fn publish(&mut self, names: Option<&[&str]>) {
+            self.revision += 1;
+            self.changed = names.map(|names| names.iter().copied().chain([APEX]).map(name).collect());
+        }
+    }
+
+    impl Zones for Changing {
+        fn zone_for(&self, asked: &[u8]) -> Option<&Zone> {
+            asked.ends_with(self.zone.apex().as_wire()).then_some(&self.zone)
+        }
+
+        fn revision(&self) -> u64 {
+            self.revision
+        }
+
+        fn changed_since(&self, _revision: u64) -> Option<Vec<&Name>> {
+            self.changed.as_ref().map(|names| names.iter().collect())
+        }
+    }
+
+    /// How many names are looked at, and the owners that are told about, sorted.
+    fn told(subscriptions: &mut Subscriptions, zones: &Changing) -> (usize, Vec<String>) {
+        subscriptions.look(zones);
+        let due = subscriptions.due.len();
+        let mut owners = Vec::new();
+        while let Some((message, _)) = subscriptions.next(zones, None) {
+            let Some(dso::Tlv::Push(changes)) = dso::read(&message).unwrap().primary else { panic!() };
+            owners.extend(changes.iter().map(|change| change.name.to_string().trim_end_matches('.').to_owned()));
+        }
+        owners.sort();
+        owners.dedup();
+        (due, owners)
+    }
+
+    #[test]
+    fn a_publication_concerns_the_names_it_may_change() {
+        let mut zones = Changing::new();
+        let places = Arc::new(Connections::new(1_000, 1_000));
+        let mut subscriptions = Subscriptions::default();
+        let owner = |local: &str| format!("{local}.{APEX}");
+        let mut locals: Vec<String> = (0..100).map(|number| owner(&format!("p{number}"))).collect();
+        locals.push(APEX.to_owned());
+        for (id, followed) in (1..).zip(&locals) {
+            let rtype = if followed == APEX { RecordType::CERT } else { RecordType::SMIMEA };
+            let subject = Subject { name: name(followed), rtype, class: IN };
+            subscriptions.add(id, subject, places.admit([127, 0, 0, 1].into()).unwrap(), &zones);
+        }
+        assert_eq!(told(&mut subscriptions, &zones), (101, Vec::new()));
+        let smimea = |octet: u8| rdata::smimea(certdir_zones::Usage::DaneEe, &[octet; 10]);
+
+        // One name, and the apex, whose SOA every publication changes.
+        let one = owner("p7");
+        zones.set(&one, RecordType::SMIMEA, smimea(1));
+        zones.publish(Some(&[&one]));
+        assert_eq!(told(&mut subscriptions, &zones), (2, vec![one.clone()]));
+
+        zones.set(APEX, RecordType::CERT, rdata::cert(CertForm::Rfc4398, &[9; 10]));
+        zones.publish(Some(&[]));
+        assert_eq!(told(&mut subscriptions, &zones), (1, vec![APEX.to_owned()]));
+
+        // A wildcard speaks for all names that are not there.
+        let wildcard = owner("*");
+        zones.set(&wildcard, RecordType::SMIMEA, smimea(2));
+        zones.publish(Some(&[&wildcard]));
+        let (due, owners) = told(&mut subscriptions, &zones);
+        assert_eq!((due, owners.len(), owners.contains(&one)), (101, 99, false));
+
+        // What comes above a name takes the wildcard from it.
+        let below = owner("a.p8");
+        zones.set(&below, RecordType::TXT, Rdata::from(&b"\x01a"[..]));
+        zones.publish(Some(&[&below, &owner("p8")]));
+        assert_eq!(told(&mut subscriptions, &zones), (2, vec![owner("p8")]));
+
+        // Another zone altogether.
+        zones = Changing { revision: zones.revision, ..Changing::new() };
+        zones.publish(None);
+        assert_eq!(
+            told(&mut subscriptions, &zones),
+            (101, {
+                locals.retain(|name| *name != owner("p8"));
+                locals.sort();
+                locals
+            })
+        );
+    }
 }
