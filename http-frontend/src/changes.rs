@@ -171,6 +171,7 @@ impl Subscription {
                     Problem::bad_request("bad-query", format!("limit is a number from 1 to {MAX_PAGE}"))
                 })?,
             };
+        let limit = looked_at(limit, accepts_events(headers)?);
         let changed = site.reader.changed();
         let present = site.reader.published()?.version();
         let (mut cursor, mut reset, mut anew) = (Cursor::BEGINNING, None, true);
@@ -405,6 +406,12 @@ async fn known(site: &Site, given: Cursor, is_stranger: bool) -> Result<Result<C
     Ok(Ok(known))
 }
 
+/// Rows of the log that are looked at in one go. A stream has no single answer of which a client could limit the size, and
+/// row by row a day of the log would be as many queries of one request.
+fn looked_at(limit: usize, is_stream: bool) -> usize {
+    if is_stream { limit.max(PAGE) } else { limit }
+}
+
 /// `30s`, or `30`.
 fn wait(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
@@ -415,4 +422,18 @@ fn wait(text: Option<&str>) -> Result<Duration, Problem> {
             format!("wait is a number of seconds up to {}, such as 30s", MAX_WAIT.as_secs()),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_not_read_row_by_row() {
+        for (limit, stream, expected) in
+            [(1, true, PAGE), (MAX_PAGE, true, MAX_PAGE), (1, false, 1), (MAX_PAGE, false, MAX_PAGE)]
+        {
+            assert_eq!(looked_at(limit, stream), expected, "{limit} {stream}");
+        }
+    }
 }

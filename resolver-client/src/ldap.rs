@@ -144,7 +144,7 @@ pub struct Settings {
     pub base: String,
     /// The filter, with `{address}`, `{local}` and `{domain}` for the mailbox. `(mail={address})`.
     pub filter: String,
-    /// Who asks; nobody: an anonymous look-up.
+    /// Who asks; nobody: an anonymous look-up. A password goes over TLS or to a loopback address only.
     pub bind: Option<Bind>,
     /// Whom the servers must prove to be.
     pub tls: Tls,
@@ -292,11 +292,23 @@ impl Directory {
     /// A directory. Connects when it is asked.
     ///
     /// # Errors
-    /// When there is no server, or the filter cannot be read.
+    /// When there is no server, the filter cannot be read, or there is a password that is empty or would go over a network
+    /// as it is.
     pub fn new(settings: Settings) -> Result<Directory, Error> {
         let Some(first) = settings.servers.first() else {
             return Err(Error::BadSource("an LDAP directory without a server".to_owned()));
         };
+        if let Some(bind) = &settings.bind {
+            // RFC 4513 section 5.1.2: the server would take it for nobody, and hide what nobody may see.
+            if bind.password.is_empty() {
+                return Err(Error::BadSource(format!("{first}: a bind without a password asks as nobody")));
+            }
+            // RFC 4513 section 6.3.3
+            let is_open = |endpoint: &&Endpoint| endpoint.encryption == Encryption::None && !endpoint.is_loopback();
+            if let Some(open) = settings.servers.iter().find(is_open) {
+                return Err(Error::BadSource(format!("{open}: a password needs ldaps:// or ldap+starttls://")));
+            }
+        }
         let example = certdir_zones::Address::parse("a@example.org").map_err(|e| Error::BadSource(e.to_string()))?;
         filter::encode(&filter::fill(&settings.filter, &example))
             .map_err(|why| Error::BadSource(format!("filter: {why}")))?;

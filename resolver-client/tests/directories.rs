@@ -283,6 +283,21 @@ async fn an_absence_counts_only_when_nothing_can_be_hidden() {
     assert_eq!(code(bind("right"), "secret@example.org").await, "found");
     assert_eq!(code(bind("wrong"), "secret@example.org").await, "ldap-access");
     assert!(!format!("{:?}", bind("wrong")).contains("wrong"));
+    // RFC 4513 section 5.1.2: whoever has no password is nobody, and an absence would be believed.
+    assert!(Directory::new(bind("")).is_err());
+    // A password goes over TLS, or stays on this machine.
+    for (url, taken) in [
+        ("ldap://ldap.example.org", false),
+        ("ldap://192.0.2.1", false),
+        ("ldap://localhost", true),
+        ("ldap://[::1]", true),
+        ("ldap+starttls://ldap.example.org", true),
+        ("ldaps://ldap.example.org", true),
+    ] {
+        let servers = Settings::new(&["ldaps://ldap.example.org", url], "").unwrap().servers;
+        let result = Directory::new(Settings { servers, ..bind("right") });
+        assert_eq!(result.is_ok(), taken, "{url}");
+    }
     let answer = find(&Directory::new(bind("wrong")).unwrap(), "secret@example.org").await;
     assert!(!format!("{answer:?}").contains("wrong"), "{answer:?}");
 }

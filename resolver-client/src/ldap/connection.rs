@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::message::{self, Done, Entry, Response, Search};
+use super::message::{self, Done, Entry, Response, SEARCH_DONE, Search};
 use super::{Bind, Encryption, Endpoint};
 use crate::ber::frame;
 use crate::outcome::Failure;
@@ -219,6 +219,10 @@ impl State {
                 return Ok(());
             }
             Response::Other => return Ok(()),
+            // A search that is told to have been a bind has not said that there is nothing.
+            Response::Done(done) if (done.operation == SEARCH_DONE) != (waiting.most > 0) => {
+                Err(Failure::new("malformed", "the end of another operation than the one that was asked for"))
+            }
             Response::Done(done) => {
                 let entries = std::mem::take(&mut waiting.entries);
                 Ok(Answered { entries, references: waiting.references, done })

@@ -5,6 +5,11 @@ use crate::ber::{Malformed, Reader, tag, write, write_integer};
 /// Extended operation StartTLS (RFC 4511 section 4.14.1).
 const START_TLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
 
+/// Attributes of one entry, of which two are asked for, and values of all of them together: a value of no octets takes two on
+/// the wire, and many times that when it is read.
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_VALUES: usize = 1_024;
+
 /// Where a search looks (RFC 4511 section 4.5.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -46,9 +51,14 @@ impl Entry {
     }
 }
 
+/// The end of a search (RFC 4511 section 4.5.2).
+pub(crate) const SEARCH_DONE: u8 = 0x65;
+
 /// How an operation ended (RFC 4511 section 4.1.9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
+    /// The tag of the response: which kind of operation has ended.
+    pub(crate) operation: u8,
     pub(crate) code: i32,
     pub(crate) message: String,
 }
@@ -119,12 +129,20 @@ pub(crate) fn read(octets: &[u8]) -> Result<(i32, Response), Malformed> {
             let dn = inside.expect(tag::OCTET_STRING)?.text();
             let mut list = inside.expect(tag::SEQUENCE)?.open();
             let mut attributes = Vec::new();
+            let mut count = 0;
             while !list.is_empty() {
+                if attributes.len() >= MAX_ATTRIBUTES {
+                    return Err(Malformed);
+                }
                 let mut attribute = list.expect(tag::SEQUENCE)?.open();
                 let name = attribute.expect(tag::OCTET_STRING)?.text();
                 let mut set = attribute.expect(tag::SET)?.open();
                 let mut values = Vec::new();
                 while !set.is_empty() {
+                    count += 1;
+                    if count > MAX_VALUES {
+                        return Err(Malformed);
+                    }
                     values.push(set.expect(tag::OCTET_STRING)?.value.to_vec());
                 }
                 attributes.push((name, values));
@@ -132,11 +150,12 @@ pub(crate) fn read(octets: &[u8]) -> Result<(i32, Response), Malformed> {
             Response::Entry(Entry { dn, attributes })
         }
         0x73 => Response::Reference,
-        0x61 | 0x65 | 0x78 => {
+        // Bind, search, extended (sections 4.2.2, 4.5.2, 4.12).
+        0x61 | SEARCH_DONE | 0x78 => {
             let code = inside.expect(tag::ENUMERATED)?.integer()?;
             inside.expect(tag::OCTET_STRING)?;
             let message = inside.expect(tag::OCTET_STRING)?.text();
-            Response::Done(Done { code, message })
+            Response::Done(Done { operation: operation.tag, code, message })
         }
         _ => Response::Other,
     };
@@ -188,7 +207,26 @@ mod tests {
             assert!(read(&octets[..cut]).is_err(), "{cut}");
         }
         let done = message(8, &write(0x65, &[&[0x0a, 1, 32], &string(b""), &string("für alle".as_bytes())]));
-        let expected = Done { code: 32, message: "für alle".to_owned() };
+        let expected = Done { operation: SEARCH_DONE, code: 32, message: "für alle".to_owned() };
         assert_eq!(read(&done).unwrap(), (8, Response::Done(expected)));
+    }
+
+    #[test]
+    fn an_entry_has_few_attributes_and_values() {
+        let entry = |attributes: usize, values: usize| {
+            let set = write(tag::SET, &[&string(b"").repeat(values)]);
+            let attribute = write(tag::SEQUENCE, &[&string(b"a"), &set]);
+            let list = write(tag::SEQUENCE, &[&attribute.repeat(attributes)]);
+            message(7, &write(0x64, &[&string(b"cn=a"), &list]))
+        };
+        for (attributes, values, reads) in [
+            (1, MAX_VALUES, true),
+            (1, MAX_VALUES + 1, false),
+            (2, MAX_VALUES / 2 + 1, false),
+            (MAX_ATTRIBUTES, 1, true),
+            (MAX_ATTRIBUTES + 1, 0, false),
+        ] {
+            assert_eq!(read(&entry(attributes, values)).is_ok(), reads, "{attributes} {values}");
+        }
     }
 }
