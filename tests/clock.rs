@@ -10,6 +10,7 @@ use crate::world::{CERTDIR, DAY, Request, Server, World, client, now, owner, run
 /// The program as it would run that many days from now. `faketime` itself stays between as a parent that does not pass
 /// signals on, so only what it would set is taken from it.
 fn later(days: i64) -> Command {
+    clear_semaphores();
     let mut faketime = client("faketime");
     let set = run(faketime.args(["-f", &format!("{days:+}d"), "env"])).ok().text();
     let mut command = Command::new(CERTDIR);
@@ -20,6 +21,22 @@ fn later(days: i64) -> Command {
     // The monotonic clock stays real: time-outs are about waiting, not about dates.
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
+}
+
+/// Removes what `faketime` left behind for processes that are gone: it names a semaphore by its own process id, and fails when
+/// one of that name is there already.
+fn clear_semaphores() {
+    let Ok(folder) = std::fs::read_dir("/dev/shm") else {
+        return;
+    };
+    for entry in folder.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("sem.faketime_sem_").or_else(|| name.strip_prefix("faketime_shm_"));
+        if process.is_some_and(|id| !std::path::Path::new("/proc").join(id).exists()) {
+            // Another test may have been quicker.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The ends of the signatures in an answer, `YYYYMMDDHHMMSS`.

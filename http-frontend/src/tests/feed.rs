@@ -299,6 +299,8 @@ async fn subscriptions_are_limited_and_end_with_their_token() {
     tokio::time::pause();
     let heartbeat = stream.next().await.unwrap();
     assert!(heartbeat.starts_with(":\nid: "), "{heartbeat}");
+    // The store answers in real time.
+    tokio::time::resume();
     assert_eq!(stream.next().await, None);
 }
 
