@@ -93,8 +93,8 @@ for round in $(seq 1 "$rounds"); do
     unbound=$!
     pids+=("$unbound")
     ready $((port + 1)) "$zone"
-    tail -n +$((first + 1)) "$data/users.tsv" | head -n 20 | cut -f2 | sed 's/$/ SMIMEA/' >"$work/warm"
-    tail -n +$((first + 21)) "$data/users.tsv" | head -n "$count" | cut -f2 | sed 's/$/ SMIMEA/' >"$work/names"
+    sed -n "$((first + 1)),$((first + 20))p" "$data/users.tsv" | cut -f2 | sed 's/$/ SMIMEA/' >"$work/warm"
+    sed -n "$((first + 21)),$((first + 20 + count))p" "$data/users.tsv" | cut -f2 | sed 's/$/ SMIMEA/' >"$work/names"
     dnsperf -s 127.0.0.1 -p $((port + 1)) -d "$work/warm" -n 1 -D >/dev/null
     printf 'unbound: '
     taskset -c 0 dnsperf -s 127.0.0.1 -p $((port + 1)) -d "$work/names" -n 1 -D -m tcp -c 4 -q "$at_once" |
